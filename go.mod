@@ -1,0 +1,3 @@
+module github.com/ocikit/ocikit
+
+go 1.26
