@@ -1,0 +1,104 @@
+package store
+
+import (
+	"slices"
+	"time"
+)
+
+// The transitions of a session, as pure functions that implementations of [Sessions] share: each changes the value that a
+// transaction has read and will write back, and returns the keys that the session has stopped naming, which that
+// transaction puts into the garbage.
+
+// Alive reports whether at the time now the session has not outlived life.
+func (s *Session) Alive(life Life, now time.Time) bool {
+	within := func(since time.Time, most time.Duration) bool { return most == 0 || now.Sub(since) < most }
+	if s.State == SessionFinished {
+		return within(s.Touched, life.Tombstone)
+	}
+	return within(s.Touched, life.Idle) && within(s.Started, life.Total)
+}
+
+// Keys returns every key that the session names.
+func (s *Session) Keys() []Key {
+	keys := make([]Key, 0, 3+len(s.Tails))
+	for _, key := range []Key{s.Multipart.Key, s.Reserved.Blob, s.Reserved.Tail} {
+		if key != "" {
+			keys = append(keys, key)
+		}
+	}
+	for _, tail := range s.Tails {
+		keys = append(keys, tail.Key)
+	}
+	return keys
+}
+
+// Claim makes c the session's last claim, as of now. The part numbers of a claim that has not released the session stay
+// reserved for it, since it may still be writing: the new ones come after them.
+func (s *Session) Claim(c Claim, now time.Time) (condemned []Key, err error) {
+	if !s.Alive(c.Life, now) || s.Repository != c.Repository {
+		return nil, ErrSessionUnknown
+	}
+	if s.State == SessionFinished {
+		return nil, nil
+	}
+	if c.Offset >= 0 && c.Offset != s.Offset || s.State == SessionCompleting && !c.Finish {
+		e := &OffsetError{Session: *s}
+		e.Session.Parts = nil
+		return nil, e
+	}
+	before := s.Keys()
+	s.Version++
+	s.Touched = now
+	s.Reserved = c.Reserve
+	s.LastPart += c.PartCount
+	return stale(before, s.Keys()), nil
+}
+
+// Save applies a claim's save, as of now. Parts are not part of the value: the transaction inserts save.Parts.
+func (s *Session) Save(save Save, now time.Time) (condemned []Key, err error) {
+	if s.Version != save.Version || s.State == SessionFinished {
+		return nil, ErrFenced
+	}
+	if save.Tail != nil && slices.Contains(s.Tails, *save.Tail) {
+		return nil, nil // the same save again
+	}
+	before := s.Keys()
+	s.Touched = now
+	s.Progress = save.Progress
+	s.Reserved = save.Reserved
+	if save.Joined {
+		s.Tails = nil
+	}
+	if save.Tail != nil {
+		s.Tails = append(slices.Clip(s.Tails), *save.Tail)
+	}
+	if save.Complete {
+		s.State = SessionCompleting
+		s.Digest = save.Digest
+	}
+	return stale(before, s.Keys()), nil
+}
+
+// Finish leaves a tombstone, as of now. done means that it had been left already, by this very event.
+func (s *Session) Finish(f Finish, now time.Time) (condemned []Key, done bool, err error) {
+	if s.Version != f.Version {
+		return nil, false, ErrFenced
+	}
+	if s.State == SessionFinished {
+		if s.Digest != f.Content.Digest {
+			return nil, false, ErrFenced
+		}
+		return nil, true, nil
+	}
+	before := s.Keys()
+	*s = Session{
+		ID: s.ID, Repository: s.Repository, State: SessionFinished, Version: s.Version,
+		Digest: f.Content.Digest, Started: s.Started, Touched: now,
+	}
+	return stale(before, []Key{f.Content.Key}), false, nil
+}
+
+// stale returns the keys that were named before and are not any more.
+func stale(before, after []Key) []Key {
+	return slices.DeleteFunc(before, func(key Key) bool { return slices.Contains(after, key) })
+}
