@@ -1,0 +1,73 @@
+package memory
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// Tags implements [store.Catalog].
+func (m *Metadata) Tags(ctx context.Context, repository, after string, limit int) (tags []string, err error) {
+	err = m.look(ctx, "list tags", func() error {
+		r, ok := m.repositories[repository]
+		if !ok {
+			return store.ErrRepositoryUnknown
+		}
+		tags = page(r.tagNames, after, limit)
+		return nil
+	})
+	return tags, err
+}
+
+// DeleteTag implements [store.Catalog].
+func (m *Metadata) DeleteTag(ctx context.Context, repository, tag string) error {
+	return m.change(ctx, "delete tag", func(time.Time) error {
+		r, ok := m.repositories[repository]
+		if !ok || r.tags[tag] == "" {
+			return store.ErrManifestUnknown
+		}
+		r.untag(tag)
+		return nil
+	})
+}
+
+// tagsAllowed checks a put's condition and the tags that may not move.
+func (m *Metadata) tagsAllowed(put store.ManifestPut) error {
+	r := m.repositories[put.Repository]
+	for _, tag := range put.Tags {
+		var current digest.Digest
+		if r != nil {
+			current = r.tags[tag]
+		}
+		if !put.Condition.Met(current) {
+			return store.ErrConditionFailed
+		}
+		if current != "" && current != put.Manifest.Digest && put.Locked != nil && put.Locked(tag) {
+			return &store.TagLockedError{Tag: tag}
+		}
+	}
+	return nil
+}
+
+func (r *repository) tag(tag string, d digest.Digest) {
+	old, ok := r.tags[tag]
+	if ok {
+		delete(r.manifests[old].tags, tag)
+	} else {
+		at, _ := slices.BinarySearch(r.tagNames, tag)
+		r.tagNames = slices.Insert(r.tagNames, at, tag)
+	}
+	r.tags[tag] = d
+	r.manifests[d].tags[tag] = struct{}{}
+}
+
+func (r *repository) untag(tag string) {
+	delete(r.manifests[r.tags[tag]].tags, tag)
+	delete(r.tags, tag)
+	at, _ := slices.BinarySearch(r.tagNames, tag)
+	r.tagNames = slices.Delete(r.tagNames, at, at+1)
+}
