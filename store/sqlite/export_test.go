@@ -1,0 +1,61 @@
+package sqlite
+
+import "context"
+
+// Explain returns the plan of every statement that was run so far, by its text, one step a line.
+func (m *Metadata) Explain(ctx context.Context) (map[string][]string, error) {
+	c, err := m.reader.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { m.reader.free <- c }()
+	all := map[string]bool{}
+	for query := range c.statements {
+		all[query] = true
+	}
+	if err := change(ctx, m, "statements", func(tx *transaction) error {
+		for query := range tx.statements {
+			all[query] = true
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	for range cap(m.reader.free) - 1 {
+		other := <-m.reader.free
+		for query := range other.statements {
+			all[query] = true
+		}
+		m.reader.free <- other
+	}
+	plans := map[string][]string{}
+	for query := range all {
+		rows, err := c.conn.QueryContext(ctx, "explain query plan "+query, make([]any, 17)...)
+		if err != nil {
+			rows, err = c.conn.QueryContext(ctx, "explain query plan "+query)
+		}
+		if err != nil {
+			continue // begin, commit, pragma
+		}
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+				return nil, err
+			}
+			plans[query] = append(plans[query], detail)
+		}
+		if err := rows.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return plans, nil
+}
+
+// Pragma returns a setting of the connection that writes.
+func (m *Metadata) Pragma(ctx context.Context, name string) (string, error) {
+	return write(ctx, m, "pragma", func(tx *transaction) (value string, err error) {
+		_, err = tx.row("pragma "+name, nil, &value)
+		return value, err
+	})
+}

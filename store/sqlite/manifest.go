@@ -1,0 +1,241 @@
+package sqlite
+
+import (
+	"context"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// Manifest implements [store.Catalog]. It is one statement.
+func (m *Metadata) Manifest(ctx context.Context, repository string, ref store.ManifestRef) (store.Manifest, error) {
+	return read(ctx, m, "manifest", func(c *connection) (store.Manifest, error) {
+		// Reads one row of each table, by its key.
+		query, name := `
+			select m.digest, m.media_type, m.artifact_type, m.subject, m.annotations, c.inline
+			from repositories r
+			cross join manifests m on m.repository = r.id and m.digest = ?2
+			cross join contents c on c.digest = m.digest
+			where r.name = ?1`, ref.Digest.String()
+		if ref.Tag != "" {
+			// The same, with the tag's row before.
+			query, name = `
+			select m.digest, m.media_type, m.artifact_type, m.subject, m.annotations, c.inline
+			from repositories r
+			cross join tags t on t.repository = r.id and t.name = ?2
+			cross join manifests m on m.repository = t.repository and m.digest = t.digest
+			cross join contents c on c.digest = m.digest
+			where r.name = ?1`, ref.Tag
+		}
+		var manifest store.Manifest
+		var annotations []byte
+		found, err := c.row(query, []any{repository, name}, &manifest.Digest, &manifest.MediaType,
+			&manifest.ArtifactType, &manifest.Subject, &annotations, &manifest.Bytes)
+		if err != nil {
+			return store.Manifest{}, err
+		}
+		if !found {
+			return store.Manifest{}, store.ErrManifestUnknown
+		}
+		manifest.Annotations, err = decodeAnnotations(annotations)
+		return manifest, err
+	})
+}
+
+// PutManifest implements [store.Catalog]. It is nine statements, however many references there are; with tags one for each
+// and one for all; and one more each when the repository is new or an object is replaced.
+func (m *Metadata) PutManifest(ctx context.Context, put store.ManifestPut) error {
+	return change(ctx, m, "put manifest", func(tx *transaction) error { return tx.putManifest(put) })
+}
+
+func (tx *transaction) putManifest(put store.ManifestPut) error {
+	manifest, children := put.Manifest, references(put.References)
+	// Rows by their keys. From here on the children are needed, and so is the manifest itself.
+	if _, err := tx.exec(`
+		delete from candidates where repository = ?1 and digest in (select value from json_each(?2))`,
+		put.Repository, list(append(children, manifest.Digest))); err != nil {
+		return err
+	}
+	if err := tx.record(store.Content{
+		Digest: manifest.Digest, Size: int64(len(manifest.Bytes)), Inline: manifest.Bytes,
+	}); err != nil {
+		return err
+	}
+	id, err := tx.repository(put.Repository)
+	if err != nil {
+		return err
+	}
+	if err := tx.link(id, manifest.Digest); err != nil {
+		return err
+	}
+	if err := tx.describe(id, manifest); err != nil {
+		return err
+	}
+	if !put.AllowMissing {
+		if err := tx.complete(id, put.References); err != nil {
+			return err
+		}
+	}
+	if err := tx.connect(id, manifest.Digest, children); err != nil {
+		return err
+	}
+	return tx.moveTags(id, put)
+}
+
+// references returns the digests, in order.
+func references(references []store.Reference) []digest.Digest {
+	digests := make([]digest.Digest, len(references))
+	for i, reference := range references {
+		digests[i] = reference.Digest
+	}
+	return digests
+}
+
+// describe writes the manifest's row: what is told of it now wins.
+func (tx *transaction) describe(repository int64, manifest store.Manifest) error {
+	annotations, err := encodeAnnotations(manifest.Annotations)
+	if err != nil {
+		return err
+	}
+	// One row by its key.
+	_, err = tx.exec(`
+		insert into manifests (repository, digest, media_type, artifact_type, subject, annotations, size)
+		values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+		on conflict (repository, digest) do update
+		set media_type = excluded.media_type, artifact_type = excluded.artifact_type, subject = excluded.subject,
+			annotations = excluded.annotations, size = excluded.size`,
+		repository, manifest.Digest, manifest.MediaType, manifest.ArtifactType, manifest.Subject, annotations,
+		len(manifest.Bytes))
+	return err
+}
+
+// complete fails with a [*store.MissingError] unless the repository has what must be there: a link to each reference, and for
+// a manifest its row.
+func (tx *transaction) complete(repository int64, needed []store.Reference) error {
+	var required []store.Reference
+	for _, reference := range needed {
+		if !reference.Optional {
+			required = append(required, reference)
+		}
+	}
+	if len(required) == 0 {
+		return nil
+	}
+	// One row of each table by its key, for each reference, in their order. With the write lock held, what is here stays.
+	type presence struct{ link, manifest bool }
+	present, err := rows(tx.connection, `
+		select
+			exists (select 1 from links where repository = ?1 and digest = j.value),
+			exists (select 1 from manifests where repository = ?1 and digest = j.value)
+		from json_each(?2) j order by j.key`,
+		[]any{repository, list(references(required))},
+		func(scan func(...any) error) (p presence, err error) {
+			err = scan(&p.link, &p.manifest)
+			return p, err
+		})
+	if err != nil {
+		return err
+	}
+	var missing []digest.Digest
+	for i, reference := range required {
+		here := present[i].link && (present[i].manifest || !reference.Manifest)
+		if !here && !slices.Contains(missing, reference.Digest) {
+			missing = append(missing, reference.Digest)
+		}
+	}
+	if len(missing) > 0 {
+		return &store.MissingError{Digests: missing}
+	}
+	return nil
+}
+
+// connect makes the manifest's edges anew: what has come since an earlier put is held from now on.
+func (tx *transaction) connect(repository int64, parent digest.Digest, children []digest.Digest) error {
+	if err := tx.disconnect(repository, parent); err != nil {
+		return err
+	}
+	// One link by its key and one new row for each child; one that is named twice is one edge.
+	_, err := tx.exec(`
+		insert into edges (repository, parent, child, present)
+		select ?1, ?2, j.value, (select l.digest from links l where l.repository = ?1 and l.digest = j.value)
+		from json_each(?3) j where true
+		on conflict do nothing`,
+		repository, parent, list(children))
+	return err
+}
+
+// disconnect deletes the manifest's edges.
+func (tx *transaction) disconnect(repository int64, parent digest.Digest) error {
+	// A range of the key.
+	_, err := tx.exec(`delete from edges where repository = ?1 and parent = ?2`, repository, parent)
+	return err
+}
+
+// DeleteManifest implements [store.Catalog]. It is nine statements, and one more with locked.
+func (m *Metadata) DeleteManifest(ctx context.Context, repository string, d digest.Digest, locked func(tag string) bool) error {
+	return change(ctx, m, "delete manifest", func(tx *transaction) error {
+		var id int64
+		// One row of each table, by its key.
+		found, err := tx.row(`
+			select r.id from repositories r cross join manifests m on m.repository = r.id and m.digest = ?2
+			where r.name = ?1`, []any{repository, d}, &id)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return store.ErrManifestUnknown
+		}
+		if err := tx.unreferenced(id, d); err != nil {
+			return err
+		}
+		if err := tx.unlocked(id, d, locked); err != nil {
+			return err
+		}
+		return tx.deleteManifest(repository, id, d)
+	})
+}
+
+// unlocked fails with a [*store.TagLockedError] when the manifest has a tag that is locked.
+func (tx *transaction) unlocked(repository int64, d digest.Digest, locked func(tag string) bool) error {
+	if locked == nil {
+		return nil
+	}
+	// A range of the index by digest.
+	tags, err := values[string](tx.connection, `
+		select name from tags where repository = ?1 and digest = ?2 order by name`, repository, d)
+	if err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(tags, locked); i >= 0 {
+		return &store.TagLockedError{Tag: tags[i]}
+	}
+	return nil
+}
+
+// deleteManifest deletes a manifest that may go. All that it referred to is a candidate from now on, whoever else refers
+// to it: that is for the collector to find out.
+func (tx *transaction) deleteManifest(repository string, id int64, d digest.Digest) error {
+	// A range of the key.
+	children, err := values[digest.Digest](tx.connection, `
+		select child from edges where repository = ?1 and parent = ?2`, id, d)
+	if err != nil {
+		return err
+	}
+	if err := tx.touch(repository, append(children, d)...); err != nil {
+		return err
+	}
+	// A range of the index by digest.
+	if _, err := tx.exec(`delete from tags where repository = ?1 and digest = ?2`, id, d); err != nil {
+		return err
+	}
+	if err := tx.disconnect(id, d); err != nil {
+		return err
+	}
+	// One row by its key.
+	if _, err := tx.exec(`delete from manifests where repository = ?1 and digest = ?2`, id, d); err != nil {
+		return err
+	}
+	return tx.unlink(id, d)
+}

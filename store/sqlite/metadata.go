@@ -1,0 +1,153 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"modernc.org/sqlite"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// Options are what Open may be told. The zero value, and a nil pointer, are right for a registry that must not lose
+// anything.
+type Options struct {
+	// NoSync does not wait for the disk. It is much faster, survives the end of the process, and after a power cut
+	// the file may be damaged beyond use: for tests, and for what can be had again.
+	NoSync bool
+
+	// BusyTimeout is how long a call waits for another process's lock before it fails with store.ErrUnavailable.
+	// 0 means 5 s.
+	BusyTimeout time.Duration
+
+	// Now is the store's clock, for tests; it is called from any goroutine, and must not block. nil means time.Now.
+	Now func() time.Time
+}
+
+// defaultBusyTimeout is far longer than any transaction of this package takes.
+const defaultBusyTimeout = 5 * time.Second
+
+// Metadata is the index in a SQLite file. It is safe for concurrent use, and so is the file by any number of processes.
+type Metadata struct {
+	writer *writer
+	reader *reader
+	now    func() time.Time
+
+	closed sync.Once
+	err    error // of closing
+}
+
+var _ store.Metadata = (*Metadata)(nil)
+
+// Open opens the file at path, which it creates if it does not exist (its folder must), and brings its schema up to date. It
+// fails with [ErrNewerVersion] when a newer version of the program has been there. options may be nil.
+// The caller closes what it returns.
+func Open(path string, options *Options) (*Metadata, error) {
+	m, err := open(context.Background(), path, options)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: open %s: %w", path, classify(err))
+	}
+	return m, nil
+}
+
+func open(ctx context.Context, path string, options *Options) (*Metadata, error) {
+	var o Options
+	if options != nil {
+		o = *options
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.BusyTimeout <= 0 {
+		o.BusyTimeout = defaultBusyTimeout
+	}
+	writer, err := openWriter(ctx, path, o)
+	if err != nil {
+		return nil, err
+	}
+	// The writer has made the file what it should be. Readers share the machine's cores; beyond sixteen their caches, 2 MiB
+	// each, are dearer than the waiting.
+	reader, err := openReader(ctx, path, o, min(max(4, runtime.NumCPU()), 16))
+	if err != nil {
+		return nil, errors.Join(err, writer.close())
+	}
+	return &Metadata{writer: writer, reader: reader, now: o.Now}, nil
+}
+
+// Close ends the goroutine that writes and closes the file. A commit that is under way is finished and answered; what still
+// waits, and every later call, fails with [ErrClosed]. It may be called again.
+func (m *Metadata) Close() error {
+	m.closed.Do(func() {
+		// The writer is the last, since the last connection empties the log into the file.
+		if err := errors.Join(m.reader.close(), m.writer.close()); err != nil {
+			m.err = fmt.Errorf("sqlite: close: %w", err)
+		}
+	})
+	return m.err
+}
+
+func openWriter(ctx context.Context, path string, o Options) (*writer, error) {
+	synchronous := "synchronous(full)" // flush the log in every commit
+	if o.NoSync {
+		synchronous = "synchronous(off)"
+	}
+	db, err := openPool(path, o, "journal_mode(wal)", synchronous, "fullfsync(1)", "checkpoint_fullfsync(1)",
+		"journal_size_limit(67108864)") // bytes; a log that has grown beyond gives the rest back
+	if err != nil {
+		return nil, err
+	}
+	// Processes that open a new file at the same time get into each other's way, in a manner that SQLite does not wait for.
+	if err := patiently(o.BusyTimeout, ctx.Done(), func() error { return migrate(ctx, db) }); err != nil {
+		return nil, errors.Join(fmt.Errorf("migrate: %w", err), db.Close())
+	}
+	conn, err := connect(ctx, db)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	// From here on writer.begin does the waiting.
+	if _, err := conn.exec(`pragma busy_timeout = 0`); err != nil {
+		return nil, errors.Join(err, conn.close(), db.Close())
+	}
+	return newWriter(db, conn, o.Now, o.BusyTimeout), nil
+}
+
+func openReader(ctx context.Context, path string, o Options, connections int) (*reader, error) {
+	db, err := openPool(path, o, "query_only(1)")
+	if err != nil {
+		return nil, err
+	}
+	return newReader(ctx, db, connections)
+}
+
+// openPool returns a pool whose connections all have the pragmas. It opens none yet.
+func openPool(path string, o Options, pragmas ...string) (*sql.DB, error) {
+	if path == "" || path == ":memory:" {
+		return nil, errors.New("a file is needed: connections to a database in memory share nothing")
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	// As a URI with an absolute path nothing in the name means something to SQLite.
+	file := filepath.ToSlash(path)
+	if !strings.HasPrefix(file, "/") {
+		file = "/" + file // C:/…
+	}
+	query := url.Values{
+		"_txlock": {"immediate"},
+		"_pragma": append(pragmas, "foreign_keys(1)", fmt.Sprintf("busy_timeout(%d)", o.BusyTimeout.Milliseconds())),
+	}
+	connector, err := sqlite.NewConnector((&url.URL{Scheme: "file", Path: file, RawQuery: query.Encode()}).String())
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector), nil
+}

@@ -1,0 +1,81 @@
+package sqlite
+
+import (
+	"context"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// Tags implements [store.Catalog]. It is one statement.
+func (m *Metadata) Tags(ctx context.Context, repository, after string, limit int) ([]string, error) {
+	return read(ctx, m, "tags", func(c *connection) ([]string, error) {
+		// One repository by its name, and a range of its tags by name, all in one state: a repository without tags is one
+		// row of NULL, and an unknown one is none, also when no tag is asked for.
+		names, err := values[*string](c, `
+			select t.name from repositories r
+			left join tags t on t.repository = r.id and t.name > ?2
+			where r.name = ?1
+			order by t.name limit ?3`,
+			repository, after, max(limit, 1))
+		if err != nil {
+			return nil, err
+		}
+		if len(names) == 0 {
+			return nil, store.ErrRepositoryUnknown
+		}
+		tags := make([]string, 0, len(names))
+		for _, name := range names[:min(len(names), max(limit, 0))] {
+			if name != nil {
+				tags = append(tags, *name)
+			}
+		}
+		return tags, nil
+	})
+}
+
+// DeleteTag implements [store.Catalog]. It is one statement.
+func (m *Metadata) DeleteTag(ctx context.Context, repository, tag string) error {
+	return change(ctx, m, "delete tag", func(tx *transaction) error {
+		// One row by its key.
+		deleted, err := tx.exec(`
+			delete from tags
+			where repository = (select id from repositories where name = ?1) and name = ?2`, repository, tag)
+		if err != nil {
+			return err
+		}
+		if deleted == 0 {
+			return store.ErrManifestUnknown
+		}
+		return nil
+	})
+}
+
+// moveTags points the put's tags to its manifest, all or none.
+func (tx *transaction) moveTags(repository int64, put store.ManifestPut) error {
+	to := put.Manifest.Digest
+	for _, tag := range put.Tags {
+		var current digest.Digest
+		// One row by its key. It stays as it is until the write lock is released.
+		if _, err := tx.row(`select digest from tags where repository = ?1 and name = ?2`,
+			[]any{repository, tag}, &current); err != nil {
+			return err
+		}
+		if !put.Condition.Met(current) {
+			return store.ErrConditionFailed
+		}
+		if current != "" && current != to && put.Locked != nil && put.Locked(tag) {
+			return &store.TagLockedError{Tag: tag}
+		}
+	}
+	if len(put.Tags) == 0 {
+		return nil
+	}
+	// Rows by their keys; a tag that points there already is not written.
+	_, err := tx.exec(`
+		insert into tags (repository, name, digest) select ?1, value, ?3 from json_each(?2) where true
+		on conflict (repository, name) do update set digest = excluded.digest where digest <> excluded.digest`,
+		repository, list(put.Tags), to)
+	return err
+}
