@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -44,7 +45,7 @@ func TestHelmPullsTheChartThatItPushed(t *testing.T) {
 			"oci://"+s.Address+"/charts/greeter", "--version", "1.2.3+build")
 		pulled, err := os.ReadFile(filepath.Join(target, "greeter-1.2.3+build.tgz"))
 		require.NoError(t, err)
-		require.True(t, string(pushed) == string(pulled), "the pulled chart must have the bytes of the pushed one")
+		require.True(t, bytes.Equal(pushed, pulled), "the pulled chart must have the bytes of the pushed one")
 		require.Contains(t, s.Run(t, "helm", "template", filepath.Join(target, "greeter-1.2.3+build.tgz")), "greeting: hello")
 	})
 }

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -110,7 +111,7 @@ func TestBuildahPullsWhatItPushed(t *testing.T) {
 			content, err := os.ReadFile(filepath.Join(mounted, file.Path))
 			require.NoError(t, err)
 			require.Equal(t, len(file.Content), len(content), "the size of %s", file.Path)
-			require.True(t, string(file.Content) == string(content), "%s must be what was built", file.Path)
+			require.True(t, bytes.Equal(file.Content, content), "%s must be what was built", file.Path)
 		}
 		s.Run(t, "buildah", "rm", "--all")
 	})

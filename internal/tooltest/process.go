@@ -146,7 +146,7 @@ type Memory struct {
 // test if they cannot be had.
 func (p *Process) Memory(t testing.TB) Memory {
 	t.Helper()
-	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.PID()), "status"))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		t.Fatalf("read the memory of %s: %v", p.name, err)
 	}
