@@ -113,7 +113,7 @@ type Reservation struct {
 // Claim asks to become a session's writer.
 type Claim struct {
 	SessionRef
-	Offset    int64       // must be the durable one; -1 means whatever it is
+	Offset    int64       // must be the durable one, unless the session is completing; -1 means whatever it is
 	Finish    bool        // the claim ends the upload, and may complete one that is completing
 	Reserve   Reservation // minted by the claimer
 	PartCount int32       // how many part numbers to reserve, after LastPart

@@ -41,7 +41,7 @@ func (s *Session) Claim(c Claim, now time.Time) (condemned []Key, err error) {
 	if s.State == SessionFinished {
 		return nil, nil
 	}
-	if c.Offset >= 0 && c.Offset != s.Offset || s.State == SessionCompleting && !c.Finish {
+	if s.State == SessionCompleting && !c.Finish || s.State == SessionOpen && c.Offset >= 0 && c.Offset != s.Offset {
 		e := &OffsetError{Session: *s}
 		e.Session.Parts = nil
 		return nil, e

@@ -1,0 +1,80 @@
+package staging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// Append adds a chunk to an upload.
+//
+// However it ends, what arrived before is kept, as far as that can be done within Options.Linger, also when ctx ended
+// because the client vanished; Status tells how much. It returns only after the last Read of the body has: whoever
+// cancels ctx has to unblock the body.
+//
+// Errors: [store.ErrSessionUnknown]; [*OffsetError] when the chunk does not begin where the upload stands, in which
+// case nothing has changed, or when another writer took over; [*BodyError]; [*SizeError]; [ErrBusy].
+func (s *Stage) Append(ctx context.Context, repository, id string, chunk Chunk) (Upload, error) {
+	session, err := s.claim(ctx, repository, id, chunk, false)
+	if err == nil && session.State == store.SessionFinished {
+		err = store.ErrSessionUnknown
+	}
+	if err != nil {
+		return Upload{}, fmt.Errorf("append to upload: %w", err)
+	}
+	w := s.newWriter(ctx, session, session.Algorithm)
+	defer w.close()
+	err = w.receive(ctx, chunk)
+	if settled := w.settle(true); err == nil {
+		err = settled
+	}
+	if err != nil {
+		return Upload{}, fmt.Errorf("append to upload: %w", s.explain(ctx, repository, id, err))
+	}
+	return s.upload(&w.session), nil
+}
+
+// claim makes this call the upload's writer.
+func (s *Stage) claim(ctx context.Context, repository, id string, chunk Chunk, finish bool) (store.Session, error) {
+	at := chunk.At
+	if at < 0 {
+		at = -1
+	}
+	session, err := s.meta.ClaimSession(ctx, store.Claim{
+		SessionRef: s.ref(repository, id),
+		Offset:     at,
+		Finish:     finish,
+		Reserve:    s.reservation(id),
+		PartCount:  s.partsPerSave(),
+		Parts:      finish,
+	})
+	var offset *store.OffsetError
+	if errors.As(err, &offset) {
+		return session, s.offsetError(&offset.Session)
+	}
+	return session, err
+}
+
+// reservation mints the keys that a claim may write under until its next save.
+func (s *Stage) reservation(id string) store.Reservation {
+	return store.Reservation{Blob: store.NewBlobKey(), Tail: store.NewUploadKey(id)}
+}
+
+// partsPerSave is how many part numbers may be needed between two saves.
+func (s *Stage) partsPerSave() int32 {
+	return int32(min(s.options.SaveBytes/s.options.PartSize, 64)) + 2 //nolint:gosec // at most 66
+}
+
+// explain turns a writer's having been fenced off into where the upload stands now.
+func (s *Stage) explain(ctx context.Context, repository, id string, err error) error {
+	if !errors.Is(err, store.ErrFenced) {
+		return err
+	}
+	upload, unknown := s.Status(context.WithoutCancel(ctx), repository, id)
+	if unknown != nil {
+		return unknown
+	}
+	return &OffsetError{Upload: upload}
+}

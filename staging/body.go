@@ -1,0 +1,159 @@
+package staging
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// body reads bytes that lie in several places, tails in the store among them, as one seekable stream: what a part is made of when it
+// joins what earlier requests left. It holds none of them in memory.
+//
+// What is read back is not believed: as it passes, it is hashed on from the last part's end, and has to lead to the state that was
+// saved with it.
+type body struct {
+	ctx     context.Context
+	objects store.Objects
+	sources []source
+	size    int64
+
+	pos     int64         // of the next Read
+	open    io.ReadCloser // the tail that is being read, up to
+	openEnd int64
+
+	check    *hashes // nil: nothing is read back
+	checked  int64   // bytes that check has seen
+	checkEnd int64   // bytes that it has to see
+	want     []byte  // the state that it has to come to
+}
+
+// source is either an object or bytes.
+type source struct {
+	start, size int64
+	key         store.Key
+	data        []byte
+}
+
+var errReadBack = errors.New("staged bytes read back differ from what was received")
+
+func newBody(ctx context.Context, objects store.Objects) *body {
+	return &body{ctx: ctx, objects: objects}
+}
+
+func (b *body) addTail(tail store.Tail) {
+	b.add(source{size: tail.Size, key: tail.Key})
+}
+
+func (b *body) addBytes(data []byte) {
+	if len(data) > 0 {
+		b.add(source{size: int64(len(data)), data: data})
+	}
+}
+
+func (b *body) add(s source) {
+	s.start = b.size
+	b.sources = append(b.sources, s)
+	b.size += s.size
+}
+
+// verify makes the bytes added so far be hashed from one state to another. An unreadable state verifies nothing.
+func (b *body) verify(from *hashes, want []byte) {
+	if from.first != nil {
+		from.second = nil
+		b.check, b.checkEnd, b.want = from, b.size, want
+	}
+}
+
+// verified reports whether what was read back is what was received; nil as well if nothing was.
+func (b *body) verified() error {
+	if b.check == nil {
+		return nil
+	}
+	first, _, _ := splitStates(b.want)
+	got, _, _ := splitStates(b.check.state())
+	if b.checked < b.checkEnd || !bytes.Equal(first, got) {
+		return errReadBack
+	}
+	return nil
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.pos >= b.size {
+		return 0, io.EOF
+	}
+	n, err := b.read(p)
+	if b.check != nil && b.pos == b.checked && n > 0 {
+		seen := min(int64(n), b.checkEnd-b.checked)
+		b.check.write(p[:seen])
+		b.checked += seen
+	}
+	b.pos += int64(n)
+	return n, err
+}
+
+// read reads from the source at pos.
+func (b *body) read(p []byte) (int, error) {
+	i, _ := slices.BinarySearchFunc(b.sources, b.pos, func(s source, pos int64) int {
+		switch {
+		case s.start+s.size <= pos:
+			return -1
+		case s.start > pos:
+			return 1
+		}
+		return 0
+	})
+	s := b.sources[i]
+	if s.key == "" {
+		return copy(p, s.data[b.pos-s.start:]), nil
+	}
+	if b.open == nil {
+		r, err := b.objects.Open(b.ctx, s.key, b.pos-s.start, -1)
+		if err != nil {
+			return 0, fmt.Errorf("read staged bytes back: %w", err)
+		}
+		b.open, b.openEnd = r, s.start+s.size
+	}
+	n, err := b.open.Read(p[:min(int64(len(p)), b.openEnd-b.pos)])
+	if b.pos+int64(n) == b.openEnd {
+		return n, b.Close()
+	}
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("read staged bytes back: %w", io.ErrUnexpectedEOF)
+	}
+	return n, err
+}
+
+// Seek implements io.Seeker.
+func (b *body) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += b.pos
+	case io.SeekEnd:
+		offset += b.size
+	}
+	if offset < 0 {
+		return 0, errors.New("seek before the start")
+	}
+	if offset != b.pos {
+		if err := b.Close(); err != nil {
+			return 0, err
+		}
+	}
+	b.pos = offset
+	return offset, nil
+}
+
+// Close closes the object that is open, if any; the body can be read on.
+func (b *body) Close() error {
+	if b.open == nil {
+		return nil
+	}
+	r := b.open
+	b.open = nil
+	return r.Close()
+}

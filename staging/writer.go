@@ -1,0 +1,268 @@
+package staging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// maxWrite is how long one request to the objects may take: the contract of store.Objects allows no longer.
+const maxWrite = 15 * time.Minute
+
+// writer is one claim of one upload: it takes bytes, and makes them durable in parts and leftovers.
+//
+// The bytes of the upload are, in this order: session.PartsEnd bytes in parts; the rest, which is session.Tails and
+// session.Inline; the part that is being sent; current. What session says is durable in the objects; the row is
+// behind by what unsaved, newParts, newTail and joined tell.
+type writer struct {
+	stage   *Stage
+	work    context.Context // outlives the request, for a while
+	stop    func()
+	session store.Session
+	hashes  *hashes // of all bytes up to the end of current
+	current buffer
+	sending *sending
+
+	used     int32        // the last part number that was used; session.LastPart is reserved
+	newParts []store.Part // that the row does not have
+	newTail  *store.Tail  // that the row does not have
+	joined   bool         // the row's tails are in parts
+	unsaved  bool
+	savedAt  time.Time
+	savedEnd int64 // the offset in the row
+	ended    bool  // the claim is over
+}
+
+// sending is a part on its way to the store.
+type sending struct {
+	part    store.Part
+	state   []byte  // of the hashes at the part's end
+	buffer  *buffer // that it reads from
+	reading bool    // the buffer's last page is being read into meanwhile
+	done    chan error
+}
+
+// newWriter returns the writer of a claim. known is the algorithm that the upload's digest will be of, or "".
+func (s *Stage) newWriter(ctx context.Context, session store.Session, known digest.Algorithm) *writer {
+	w := &writer{
+		stage:    s,
+		session:  session,
+		hashes:   newHashes(known),
+		current:  buffer{budget: s.options.Budget},
+		used:     session.LastPart - s.partsPerSave(),
+		savedAt:  time.Now(),
+		savedEnd: session.Offset,
+	}
+	if session.Offset > 0 {
+		w.hashes = wakeHashes(session.Hash)
+	}
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	unhook := context.AfterFunc(ctx, func() {
+		linger := time.AfterFunc(s.options.Linger, cancel)
+		context.AfterFunc(work, func() { linger.Stop() })
+	})
+	w.work, w.stop = work, func() { unhook(); cancel() }
+	return w
+}
+
+// close gives everything back. Nothing of the writer runs afterwards.
+func (w *writer) close() {
+	if w.sending != nil {
+		<-w.sending.done
+		w.sending.buffer.release(false)
+	}
+	w.current.release(false)
+	w.stop()
+}
+
+// rest is how many durable bytes are in no part.
+func (w *writer) rest() int64 { return w.session.Offset - w.session.PartsEnd }
+
+// received is the offset up to which bytes have come.
+func (w *writer) received() int64 {
+	if w.sending != nil {
+		return w.sending.part.Offset + w.sending.part.Size + w.current.size
+	}
+	return w.session.Offset + w.current.size
+}
+
+// room is how many bytes the part that is being filled can still take.
+func (w *writer) room() int64 {
+	if w.sending != nil {
+		return w.partSize() - w.current.size
+	}
+	return w.partSize() - w.rest() - w.current.size
+}
+
+func (w *writer) partSize() int64 {
+	if w.session.PartSize > 0 {
+		return w.session.PartSize
+	}
+	return w.stage.options.PartSize
+}
+
+// begun reports whether the upload is one in parts.
+func (w *writer) begun() bool { return w.session.Multipart != (store.Multipart{}) }
+
+// cut sends what is there as a part, while more is received.
+func (w *writer) cut() error {
+	if err := w.collect(); err != nil {
+		return err
+	}
+	if w.session.PartsEnd-w.savedEnd >= w.stage.options.SaveBytes {
+		if err := w.save(false); err != nil {
+			return err
+		}
+	}
+	full := w.current
+	w.current = buffer{budget: full.budget}
+	return w.send(&full, false)
+}
+
+// send begins to store the rest and the buffer as a part. Nothing may be on its way. The buffer is given back by collect; but
+// for its last page, if that is being read into.
+func (w *writer) send(b *buffer, reading bool) error {
+	w.hashes.second = nil // from here on it could only be had by reading back
+	s := &sending{buffer: b, reading: reading, state: w.hashes.state(), done: make(chan error, 1)}
+	number, err := w.nextNumber()
+	if err == nil {
+		err = w.begin()
+	}
+	if err != nil {
+		b.release(reading)
+		return err
+	}
+	content := w.body(b)
+	s.part = store.Part{Number: number, Offset: w.session.PartsEnd, Size: content.size}
+	w.sending = s
+	go func() {
+		s.done <- w.put(content, func(ctx context.Context) (err error) {
+			s.part, err = w.stage.objects.PutPart(ctx, w.session.Multipart, w.session.Version, s.part, content)
+			return err
+		})
+	}()
+	return nil
+}
+
+// nextNumber returns the next part number; one that the row has reserved, so that a later claim will not use it.
+func (w *writer) nextNumber() (int32, error) {
+	if w.used >= w.stage.limits.MaxParts {
+		return 0, &SizeError{Limit: w.session.PartsEnd}
+	}
+	if w.used >= w.session.LastPart {
+		if err := w.save(false); err != nil {
+			return 0, err
+		}
+	}
+	w.used++
+	return w.used, nil
+}
+
+// begin begins the multipart upload when there is none, under the key that was reserved for it.
+func (w *writer) begin() error {
+	if w.begun() {
+		return nil
+	}
+	multipart, err := w.stage.objects.Begin(w.work, w.session.Reserved.Blob)
+	if err != nil {
+		return fmt.Errorf("begin multipart upload: %w", err)
+	}
+	w.session.PartSize = w.partSize()
+	w.session.Multipart = multipart
+	w.session.Reserved.Blob = ""
+	return nil
+}
+
+// collect waits for the part on its way; it is durable then.
+func (w *writer) collect() error {
+	if w.sending == nil {
+		return nil
+	}
+	s := w.sending
+	err := <-s.done
+	w.sending = nil
+	s.buffer.release(s.reading)
+	if err != nil {
+		return fmt.Errorf("store part %d: %w", s.part.Number, err)
+	}
+	w.joined = w.joined || len(w.session.Tails) > 0
+	w.session.Tails, w.session.Inline = nil, nil
+	w.session.Offset = s.part.Offset + s.part.Size
+	w.session.PartsEnd = w.session.Offset
+	w.session.Hash, w.session.PartsHash = s.state, s.state
+	w.newParts = append(w.newParts, s.part)
+	w.unsaved = true
+	return nil
+}
+
+// body is the rest followed by the buffer's bytes.
+func (w *writer) body(b *buffer) *body {
+	content := newBody(w.work, w.stage.objects)
+	for _, tail := range w.session.Tails {
+		content.addTail(tail)
+	}
+	content.addBytes(w.session.Inline)
+	if len(w.session.Tails) > 0 && w.hashes.first != nil {
+		before := newHashes(w.hashes.algorithm)
+		if w.session.PartsEnd > 0 {
+			before = wakeHashes(w.session.PartsHash)
+		}
+		content.verify(before, w.session.Hash)
+	}
+	b.each(content.addBytes)
+	return content
+}
+
+// put runs one request that stores content, and then checks what was read back for it.
+func (w *writer) put(content *body, request func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(w.work, maxWrite)
+	defer cancel()
+	err := request(ctx)
+	if err == nil {
+		err = content.verified()
+	}
+	return errors.Join(err, content.Close())
+}
+
+// save records in the row what is durable. With release the claim is over; else the row reserves what the next writes need.
+func (w *writer) save(release bool) error {
+	next := store.Reservation{}
+	w.session.LastPart = w.used
+	if !release {
+		next = w.reserve()
+		w.session.LastPart += w.stage.partsPerSave()
+	}
+	return w.record(store.Save{Reserved: next})
+}
+
+// record writes what is durable to the row.
+func (w *writer) record(save store.Save) error {
+	save.ID, save.Version, save.Progress = w.session.ID, w.session.Version, w.session.Progress
+	save.Parts, save.Tail, save.Joined = w.newParts, w.newTail, w.joined
+	if err := w.stage.meta.SaveSession(w.work, save); err != nil {
+		return fmt.Errorf("save upload: %w", err)
+	}
+	w.session.Reserved = save.Reserved
+	w.session.Parts = append(w.session.Parts, w.newParts...)
+	w.newParts, w.newTail, w.joined, w.unsaved = nil, nil, false, false
+	w.savedAt, w.savedEnd = time.Now(), w.session.Offset
+	return nil
+}
+
+// reserve returns the keys to write under after the next save: those of the claim that are still unused, and new ones
+// for those that are not.
+func (w *writer) reserve() store.Reservation {
+	next, fresh := w.session.Reserved, w.stage.reservation(w.session.ID)
+	if next.Tail == "" {
+		next.Tail = fresh.Tail
+	}
+	if next.Blob == "" && !w.begun() {
+		next.Blob = fresh.Blob
+	}
+	return next
+}
