@@ -157,7 +157,7 @@ func build() (string, error) {
 		}
 		built.binary = filepath.Join(built.folder, "ocikit")
 		// Without -race, whatever the tests themselves are built with: memory is measured.
-		out, err := exec.Command("go", "build", "-o", built.binary, "github.com/ocikit/ocikit/cmd/ocikit").CombinedOutput()
+		out, err := exec.Command("go", "build", "-buildvcs=false", "-o", built.binary, "github.com/ocikit/ocikit/cmd/ocikit").CombinedOutput()
 		if err != nil {
 			built.err = fmt.Errorf("build cmd/ocikit: %w\n%s", err, out)
 		}
