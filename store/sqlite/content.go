@@ -180,9 +180,11 @@ func (tx *transaction) linked(repository string, d digest.Digest) (id int64, fou
 // content, present or not.
 func (tx *transaction) unreferenced(repository int64, d digest.Digest) error {
 	var by digest.Digest
-	// The first entry of the index by child.
+	// The first entry of each of the two indexes by child.
 	referenced, err := tx.row(`
-		select parent from edges where repository = ?1 and child = ?2 and parent <> ?2
+		select parent from edges where repository = ?1 and present = ?2 and parent <> ?2
+		union all
+		select parent from edges where repository = ?1 and child = ?2 and present is null and parent <> ?2
 		order by parent limit 1`, []any{repository, d}, &by)
 	if err != nil {
 		return err

@@ -1,6 +1,10 @@
 package sqlite
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"strings"
+)
 
 // Explain returns the plan of every statement that was run so far, by its text, one step a line.
 func (m *Metadata) Explain(ctx context.Context) (map[string][]string, error) {
@@ -30,12 +34,14 @@ func (m *Metadata) Explain(ctx context.Context) (map[string][]string, error) {
 	}
 	plans := map[string][]string{}
 	for query := range all {
+		switch word, _, _ := strings.Cut(strings.TrimSpace(query), " "); word {
+		case "begin", "commit", "savepoint", "release", "rollback", "pragma":
+			continue // they have no plan
+		}
+		plans[query] = nil
 		rows, err := c.conn.QueryContext(ctx, "explain query plan "+query, make([]any, 17)...)
 		if err != nil {
-			rows, err = c.conn.QueryContext(ctx, "explain query plan "+query)
-		}
-		if err != nil {
-			continue // begin, commit, pragma
+			return nil, fmt.Errorf("explain %s: %w", query, err)
 		}
 		for rows.Next() {
 			var id, parent, unused int

@@ -123,26 +123,35 @@ func (tx *transaction) complete(repository int64, needed []store.Reference) erro
 	if len(required) == 0 {
 		return nil
 	}
-	// One row of each table by its key, for each reference, in their order. With the write lock held, what is here stays.
-	type presence struct{ link, manifest bool }
-	present, err := rows(tx.connection, `
-		select
-			exists (select 1 from links where repository = ?1 and digest = j.value),
-			exists (select 1 from manifests where repository = ?1 and digest = j.value)
-		from json_each(?2) j order by j.key`,
+	type presence struct {
+		digest         digest.Digest
+		link, manifest bool
+	}
+	// One row of each table by its key, for each reference. With the write lock held, what is here stays.
+	found, err := rows(tx.connection, `
+		select j.value, l.digest is not null, m.digest is not null
+		from json_each(?2) j
+		left join links l on l.repository = ?1 and l.digest = j.value
+		left join manifests m on m.repository = ?1 and m.digest = j.value`,
 		[]any{repository, list(references(required))},
 		func(scan func(...any) error) (p presence, err error) {
-			err = scan(&p.link, &p.manifest)
+			err = scan(&p.digest, &p.link, &p.manifest)
 			return p, err
 		})
 	if err != nil {
 		return err
 	}
+	present := make(map[digest.Digest]presence, len(found))
+	for _, p := range found {
+		present[p.digest] = p
+	}
 	var missing []digest.Digest
-	for i, reference := range required {
-		here := present[i].link && (present[i].manifest || !reference.Manifest)
-		if !here && !slices.Contains(missing, reference.Digest) {
+	told := map[digest.Digest]bool{}
+	for _, reference := range required {
+		p := present[reference.Digest]
+		if here := p.link && (p.manifest || !reference.Manifest); !here && !told[reference.Digest] {
 			missing = append(missing, reference.Digest)
+			told[reference.Digest] = true
 		}
 	}
 	if len(missing) > 0 {

@@ -43,6 +43,9 @@ func (r *reader) acquire(ctx context.Context) (*connection, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if isClosed(r.closing) {
+		return nil, ErrClosed
+	}
 	select {
 	case c := <-r.free:
 		return c, nil
@@ -50,6 +53,15 @@ func (r *reader) acquire(ctx context.Context) (*connection, error) {
 		return nil, ErrClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -87,6 +87,9 @@ func (w *writer) do(ctx context.Context, run func(*transaction) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if isClosed(w.closing) {
+		return ErrClosed
+	}
 	e := &event{ctx: ctx, run: run, done: make(chan struct{})}
 	select {
 	case w.events <- e:
@@ -173,12 +176,8 @@ func (w *writer) begin() error {
 		_, err := w.conn.exec(`begin immediate`)
 		return err
 	})
-	select {
-	case <-w.closing:
-		if err != nil {
-			return ErrClosed
-		}
-	default:
+	if err != nil && isClosed(w.closing) {
+		return ErrClosed
 	}
 	return err
 }

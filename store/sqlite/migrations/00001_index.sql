@@ -57,8 +57,9 @@ create table edges (
     foreign key (repository, present) references links (repository, digest)
 ) strict, without rowid;
 
-create index edges_by_child on edges (repository, child, parent);
-create index edges_by_present on edges (repository, present) where present is not null;
+-- The edges to a child are in the first of these or in the second one.
+create index edges_by_present on edges (repository, present, parent) where present is not null;
+create index edges_by_absent on edges (repository, child, parent) where present is null;
 
 create table tags (
     repository integer not null,
