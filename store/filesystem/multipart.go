@@ -30,16 +30,27 @@ func (o *Objects) begin(ctx context.Context, m store.Multipart) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	for _, name := range []string{data, parts} {
+	err := o.makeEmpty(data, parts)
+	if err == nil {
+		err = o.files.syncDir(o.staged())
+	}
+	if err != nil {
+		return errors.Join(err, removeQuietly(o.files, data), removeQuietly(o.files, parts))
+	}
+	return nil
+}
+
+func (o *Objects) makeEmpty(names ...string) error {
+	for _, name := range names {
 		f, err := o.files.open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
-		if err == nil {
-			err = f.Close()
-		}
 		if err != nil {
-			return errors.Join(err, removeQuietly(o.files, data), removeQuietly(o.files, parts))
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
 		}
 	}
-	return o.files.syncDir(o.staged())
+	return nil
 }
 
 // Abort implements [store.Objects].
@@ -56,24 +67,23 @@ func (o *Objects) Abort(ctx context.Context, m store.Multipart) error {
 
 func (o *Objects) abort(ctx context.Context, data, parts string) error {
 	lock, err := o.lock(ctx, parts)
+	known := !errors.Is(err, store.ErrMultipartUnknown) // else completed, aborted, or a Begin that came no further than its data
+	if err != nil && known {
+		return err
+	}
+	err = o.files.remove(data)
+	if known {
+		err = errors.Join(err, lock.Close())
+	}
 	switch {
-	case errors.Is(err, store.ErrMultipartUnknown): // completed, aborted, or a Begin that came no further than its data
+	case errors.Is(err, fs.ErrNotExist):
+		// The table is not ours to remove: a Complete that still needs it may be under way, after its rename.
 	case err != nil:
 		return err
 	default:
-		defer lock.Close()
+		_ = o.files.remove(parts) // where an open file cannot be removed, New removes it later
 	}
-	if err := o.files.remove(data); errors.Is(err, fs.ErrNotExist) {
-		// The table is not ours to remove: a Complete that still needs it may be under way, after its rename.
-		return o.files.syncDir(o.staged())
-	} else if err != nil {
-		return err
-	}
-	if err := o.files.syncDir(o.staged()); err != nil {
-		return err
-	}
-	_ = o.files.remove(parts) // where an open file cannot be removed, New removes it later
-	return nil
+	return o.files.syncDir(o.staged())
 }
 
 // Begun implements [store.Objects]. Its cost grows with the number of unfinished uploads of all keys.
