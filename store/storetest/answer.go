@@ -1,6 +1,10 @@
 package storetest
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -8,6 +12,96 @@ import (
 
 	"github.com/ocikit/ocikit/store"
 )
+
+// errLost is what a caller gets whose answer was lost.
+var errLost = errors.New("answer lost")
+
+// loseFirst returns a hook that loses the answer to the first call of each method, after its effect.
+func loseFirst() (hook Hook, lost *atomic.Int32) {
+	lost = new(atomic.Int32)
+	seen := map[string]bool{}
+	return Hook{After: func(_ context.Context, method string, err error) error {
+		if seen[method] || err != nil {
+			return err
+		}
+		seen[method] = true
+		lost.Add(1)
+		return errLost
+	}}, lost
+}
+
+// again sends an event whose answer is lost the first time, and requires that the repetition succeeds.
+func again(t *testing.T, method string, call func() error) {
+	t.Helper()
+	require.ErrorIs(t, call(), errLost, "%s must have had its effect, and its answer lost", method)
+	require.NoError(t, call(), "%s can be sent again when its answer was lost", method)
+}
+
+// objectsLostAnswerTests prove that each call can be repeated when its answer was lost.
+func objectsLostAnswerTests() []objectsTest {
+	return []objectsTest{
+		{"OfEveryCallOfAnUpload", lostAnswersOfUpload},
+		{"OfPutOpenAndDelete", lostAnswersOfObject},
+		{"OfAbort", lostAnswerOfAbort},
+	}
+}
+
+func lostAnswersOfUpload(t *testing.T, o *objects) {
+	hook, lost := loseFirst()
+	flaky := HookObjects(o.first, hook)
+	key, size := store.NewBlobKey(), o.partSize()
+	data := bytesOf(1, size+100)
+
+	var m store.Multipart
+	again(t, "Begin", func() (err error) { m, err = flaky.Begin(t.Context(), key); return err })
+	begun, err := o.last.Begun(t.Context(), key)
+	require.NoError(t, err)
+	require.Len(t, begun, 2, "a Begin whose answer was lost is found by Begun, beside the second one")
+	require.Contains(t, begun, m)
+
+	var first store.Part
+	again(t, "PutPart", func() (err error) {
+		first, err = flaky.PutPart(t.Context(), m, 1, store.Part{Number: 1, Size: size}, bytes.NewReader(data[:size]))
+		return err
+	})
+	second := putPart(t, o.last, m, 1, 2, size, data[size:])
+	again(t, "Complete", func() error { return flaky.Complete(t.Context(), m, []store.Part{first, second}) })
+	requireObject(t, o, key, data, "an upload is whole although every answer was lost once")
+	again(t, "Begun", func() (err error) { begun, err = flaky.Begun(t.Context(), key); return err })
+	require.Len(t, begun, 1, "Begun lists the lost upload, and not the completed one")
+	again(t, "Abort", func() error { return flaky.Abort(t.Context(), begun[0]) })
+	requireBegun(t, o, key)
+	requireObject(t, o, key, data, "aborting the lost upload leaves the completed object")
+	require.EqualValues(t, 5, lost.Load())
+}
+
+func lostAnswersOfObject(t *testing.T, o *objects) {
+	hook, lost := loseFirst()
+	flaky := HookObjects(o.first, hook)
+	key, data := store.NewBlobKey(), bytesOf(2, 1000)
+	again(t, "Put", func() error { return flaky.Put(t.Context(), key, bytes.NewReader(data), 1000) })
+	again(t, "Open", func() error {
+		r, err := flaky.Open(t.Context(), key, 0, -1)
+		if err == nil {
+			err = r.Close()
+		}
+		return err
+	})
+	again(t, "List", func() error { _, err := flaky.List(t.Context(), "", "", 10); return err })
+	requireObject(t, o, key, data, "an object is whole although every answer was lost once")
+	again(t, "Delete", func() error { return flaky.Delete(t.Context(), []store.Key{key}) })
+	requireNoObject(t, o, key, "an object is gone although the answer to Delete was lost")
+	require.EqualValues(t, 4, lost.Load())
+}
+
+func lostAnswerOfAbort(t *testing.T, o *objects) {
+	hook, _ := loseFirst()
+	flaky := HookObjects(o.first, hook)
+	up := begin(t, o.first, store.NewBlobKey())
+	up.put(t, o.first, 1, bytesOf(3, 100))
+	again(t, "Abort", func() error { return flaky.Abort(t.Context(), up.Multipart) })
+	require.ErrorIs(t, o.last.Complete(t.Context(), up.Multipart, up.parts), store.ErrMultipartUnknown, "an Abort whose answer was lost has ended the upload")
+}
 
 // metadataLostAnswerTests prove that each event can be sent again when its answer was lost.
 func metadataLostAnswerTests() []metadataTest {
