@@ -176,20 +176,21 @@ func (tx *transaction) linked(repository string, d digest.Digest) (id int64, fou
 	return id, found, err
 }
 
-// unreferenced fails with a [*store.ReferencedError] when a manifest of the repository, other than itself, refers to the
-// content, present or not.
+// unreferenced fails with a [*store.ReferencedError], which names the smallest digest, when a manifest of the repository,
+// other than itself, refers to the content, present or not.
 func (tx *transaction) unreferenced(repository int64, d digest.Digest) error {
 	var by digest.Digest
-	// The first entry of each of the two indexes by child.
-	referenced, err := tx.row(`
-		select parent from edges where repository = ?1 and present = ?2 and parent <> ?2
-		union all
-		select parent from edges where repository = ?1 and child = ?2 and present is null and parent <> ?2
-		order by parent limit 1`, []any{repository, d}, &by)
-	if err != nil {
+	// A range of each of the two indexes by child, and each one's manifest by its id.
+	if _, err := tx.row(`
+		select coalesce(min(m.digest), '') from manifests m
+		where m.digest <> ?2 and m.id in (
+			select parent from edges where repository = ?1 and present = ?2
+			union all
+			select parent from edges where repository = ?1 and child = ?2 and present is null)`,
+		[]any{repository, d}, &by); err != nil {
 		return err
 	}
-	if referenced {
+	if by != "" {
 		return &store.ReferencedError{By: by}
 	}
 	return nil

@@ -25,7 +25,7 @@ func (m *Metadata) Manifest(ctx context.Context, repository string, ref store.Ma
 			select m.digest, m.media_type, m.artifact_type, m.subject, m.annotations, c.inline
 			from repositories r
 			cross join tags t on t.repository = r.id and t.name = ?2
-			cross join manifests m on m.repository = t.repository and m.digest = t.digest
+			cross join manifests m on m.id = t.manifest
 			cross join contents c on c.digest = m.digest
 			where r.name = ?1`, ref.Tag
 		}
@@ -63,25 +63,26 @@ func (tx *transaction) putManifest(put store.ManifestPut) error {
 	}); err != nil {
 		return err
 	}
-	id, err := tx.repository(put.Repository)
+	repository, err := tx.repository(put.Repository)
 	if err != nil {
 		return err
 	}
-	if err := tx.link(id, manifest.Digest); err != nil {
+	if err := tx.link(repository, manifest.Digest); err != nil {
 		return err
 	}
-	if err := tx.describe(id, manifest); err != nil {
+	id, err := tx.describe(repository, manifest)
+	if err != nil {
 		return err
 	}
 	if !put.AllowMissing {
-		if err := tx.complete(id, put.References); err != nil {
+		if err := tx.complete(repository, put.References); err != nil {
 			return err
 		}
 	}
-	if err := tx.connect(id, manifest.Digest, children); err != nil {
+	if err := tx.connect(repository, id, children); err != nil {
 		return err
 	}
-	return tx.moveTags(id, put)
+	return tx.moveTags(repository, id, put)
 }
 
 // references returns the digests, in order.
@@ -93,22 +94,23 @@ func references(references []store.Reference) []digest.Digest {
 	return digests
 }
 
-// describe writes the manifest's row: what is told of it now wins.
-func (tx *transaction) describe(repository int64, manifest store.Manifest) error {
+// describe writes the manifest's row, and returns its id: what is told of it now wins.
+func (tx *transaction) describe(repository int64, manifest store.Manifest) (id int64, err error) {
 	annotations, err := encodeAnnotations(manifest.Annotations)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	// One row by its key.
-	_, err = tx.exec(`
+	_, err = tx.row(`
 		insert into manifests (repository, digest, media_type, artifact_type, subject, annotations, size)
 		values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 		on conflict (repository, digest) do update
 		set media_type = excluded.media_type, artifact_type = excluded.artifact_type, subject = excluded.subject,
-			annotations = excluded.annotations, size = excluded.size`,
-		repository, manifest.Digest, manifest.MediaType, manifest.ArtifactType, manifest.Subject, annotations,
-		len(manifest.Bytes))
-	return err
+			annotations = excluded.annotations, size = excluded.size
+		returning id`,
+		[]any{repository, manifest.Digest, manifest.MediaType, manifest.ArtifactType, manifest.Subject, annotations,
+			len(manifest.Bytes)}, &id)
+	return id, err
 }
 
 // complete fails with a [*store.MissingError] unless the repository has what must be there: a link to each reference, and for
@@ -161,8 +163,8 @@ func (tx *transaction) complete(repository int64, needed []store.Reference) erro
 }
 
 // connect makes the manifest's edges anew: what has come since an earlier put is held from now on.
-func (tx *transaction) connect(repository int64, parent digest.Digest, children []digest.Digest) error {
-	if err := tx.disconnect(repository, parent); err != nil {
+func (tx *transaction) connect(repository, parent int64, children []digest.Digest) error {
+	if err := tx.disconnect(parent); err != nil {
 		return err
 	}
 	// One link by its key and one new row for each child; one that is named twice is one edge.
@@ -176,44 +178,56 @@ func (tx *transaction) connect(repository int64, parent digest.Digest, children 
 }
 
 // disconnect deletes the manifest's edges.
-func (tx *transaction) disconnect(repository int64, parent digest.Digest) error {
+func (tx *transaction) disconnect(parent int64) error {
 	// A range of the key.
-	_, err := tx.exec(`delete from edges where repository = ?1 and parent = ?2`, repository, parent)
+	_, err := tx.exec(`delete from edges where parent = ?1`, parent)
 	return err
 }
 
 // DeleteManifest implements [store.Catalog]. It is nine statements, and one more with locked.
 func (m *Metadata) DeleteManifest(ctx context.Context, repository string, d digest.Digest, locked func(tag string) bool) error {
 	return change(ctx, m, "delete manifest", func(tx *transaction) error {
-		var id int64
+		var inside, id int64
 		// One row of each table, by its key.
 		found, err := tx.row(`
-			select r.id from repositories r cross join manifests m on m.repository = r.id and m.digest = ?2
-			where r.name = ?1`, []any{repository, d}, &id)
+			select r.id, m.id from repositories r cross join manifests m on m.repository = r.id and m.digest = ?2
+			where r.name = ?1`, []any{repository, d}, &inside, &id)
 		if err != nil {
 			return err
 		}
 		if !found {
 			return store.ErrManifestUnknown
 		}
-		if err := tx.unreferenced(id, d); err != nil {
+		if err := tx.unreferenced(inside, d); err != nil {
 			return err
 		}
-		if err := tx.unlocked(id, d, locked); err != nil {
+		if err := tx.unlocked(id, locked); err != nil {
 			return err
 		}
-		return tx.deleteManifest(repository, id, d)
+		// All that it referred to is a candidate from now on, whoever else refers to it: that is for the collector to
+		// find out.
+		// A range of the key.
+		children, err := values[digest.Digest](tx.connection, `select child from edges where parent = ?1`, id)
+		if err != nil {
+			return err
+		}
+		if err := tx.touch(repository, append(children, d)...); err != nil {
+			return err
+		}
+		if err := tx.erase(id); err != nil {
+			return err
+		}
+		return tx.unlink(inside, d)
 	})
 }
 
 // unlocked fails with a [*store.TagLockedError] when the manifest has a tag that is locked.
-func (tx *transaction) unlocked(repository int64, d digest.Digest, locked func(tag string) bool) error {
+func (tx *transaction) unlocked(manifest int64, locked func(tag string) bool) error {
 	if locked == nil {
 		return nil
 	}
-	// A range of the index by digest.
-	tags, err := values[string](tx.connection, `
-		select name from tags where repository = ?1 and digest = ?2 order by name`, repository, d)
+	// A range of the index by manifest.
+	tags, err := values[string](tx.connection, `select name from tags where manifest = ?1`, manifest)
 	if err != nil {
 		return err
 	}
@@ -223,28 +237,16 @@ func (tx *transaction) unlocked(repository int64, d digest.Digest, locked func(t
 	return nil
 }
 
-// deleteManifest deletes a manifest that may go. All that it referred to is a candidate from now on, whoever else refers
-// to it: that is for the collector to find out.
-func (tx *transaction) deleteManifest(repository string, id int64, d digest.Digest) error {
-	// A range of the key.
-	children, err := values[digest.Digest](tx.connection, `
-		select child from edges where repository = ?1 and parent = ?2`, id, d)
-	if err != nil {
+// erase deletes a manifest with its tags and its edges.
+func (tx *transaction) erase(manifest int64) error {
+	// A range of the index by manifest.
+	if _, err := tx.exec(`delete from tags where manifest = ?1`, manifest); err != nil {
 		return err
 	}
-	if err := tx.touch(repository, append(children, d)...); err != nil {
-		return err
-	}
-	// A range of the index by digest.
-	if _, err := tx.exec(`delete from tags where repository = ?1 and digest = ?2`, id, d); err != nil {
-		return err
-	}
-	if err := tx.disconnect(id, d); err != nil {
+	if err := tx.disconnect(manifest); err != nil {
 		return err
 	}
 	// One row by its key.
-	if _, err := tx.exec(`delete from manifests where repository = ?1 and digest = ?2`, id, d); err != nil {
-		return err
-	}
-	return tx.unlink(id, d)
+	_, err := tx.exec(`delete from manifests where id = ?1`, manifest)
+	return err
 }

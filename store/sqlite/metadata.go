@@ -100,6 +100,7 @@ func openWriter(ctx context.Context, path string, o Options) (*writer, error) {
 		synchronous = "synchronous(off)"
 	}
 	db, err := openPool(path, o, "journal_mode(wal)", synchronous, "fullfsync(1)", "checkpoint_fullfsync(1)",
+		"cache_size(-16384)",           // KiB
 		"temp_store(memory)",           // what savepoints would put into a file
 		"wal_autocheckpoint(4000)",     // pages
 		"journal_size_limit(67108864)") // bytes; a log that has grown beyond gives the rest back

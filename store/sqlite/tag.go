@@ -53,19 +53,19 @@ func (m *Metadata) DeleteTag(ctx context.Context, repository, tag string) error 
 }
 
 // moveTags points the put's tags to its manifest, all or none.
-func (tx *transaction) moveTags(repository int64, put store.ManifestPut) error {
-	to := put.Manifest.Digest
+func (tx *transaction) moveTags(repository, manifest int64, put store.ManifestPut) error {
 	for _, tag := range put.Tags {
 		var current digest.Digest
-		// One row by its key. It stays as it is until the write lock is released.
-		if _, err := tx.row(`select digest from tags where repository = ?1 and name = ?2`,
-			[]any{repository, tag}, &current); err != nil {
+		// One row of each table by its key. It stays as it is until the write lock is released.
+		if _, err := tx.row(`
+			select m.digest from tags t cross join manifests m on m.id = t.manifest
+			where t.repository = ?1 and t.name = ?2`, []any{repository, tag}, &current); err != nil {
 			return err
 		}
 		if !put.Condition.Met(current) {
 			return store.ErrConditionFailed
 		}
-		if current != "" && current != to && put.Locked != nil && put.Locked(tag) {
+		if current != "" && current != put.Manifest.Digest && put.Locked != nil && put.Locked(tag) {
 			return &store.TagLockedError{Tag: tag}
 		}
 	}
@@ -74,8 +74,8 @@ func (tx *transaction) moveTags(repository int64, put store.ManifestPut) error {
 	}
 	// Rows by their keys; a tag that points there already is not written.
 	_, err := tx.exec(`
-		insert into tags (repository, name, digest) select ?1, value, ?3 from json_each(?2) where true
-		on conflict (repository, name) do update set digest = excluded.digest where digest <> excluded.digest`,
-		repository, list(put.Tags), to)
+		insert into tags (repository, name, manifest) select ?1, value, ?3 from json_each(?2) where true
+		on conflict (repository, name) do update set manifest = excluded.manifest where manifest <> excluded.manifest`,
+		repository, list(put.Tags), manifest)
 	return err
 }

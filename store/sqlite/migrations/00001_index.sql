@@ -30,8 +30,10 @@ create table links (
 create index links_by_digest on links (digest, repository);
 
 -- What is told about linked content that was pushed as a manifest. Annotations are a JSON object; an artifact type or a
--- subject that is absent is ''.
+-- subject that is absent is ''. Edges and tags name a manifest by its id, not by its digest, which is random: so the new
+-- rows of all of them lie side by side, and a commit writes few pages.
 create table manifests (
+    id            integer primary key,
     repository    integer not null,
     digest        text not null,
     media_type    text not null,
@@ -39,7 +41,7 @@ create table manifests (
     subject       text not null,
     annotations   text,
     size          integer not null,
-    primary key (repository, digest),
+    unique (repository, digest),
     foreign key (repository, digest) references links (repository, digest)
 ) strict;
 
@@ -48,28 +50,26 @@ create index manifests_by_subject on manifests (repository, subject, digest) whe
 -- Every reference of a manifest but its subject, whether the child is here or not. present is the child once more if it
 -- was here when the manifest was put, and holds its link.
 create table edges (
-    repository integer not null,
-    parent     text not null,
+    parent     integer not null references manifests (id),
     child      text not null,
+    repository integer not null, -- the parent's
     present    text,
-    primary key (repository, parent, child),
-    foreign key (repository, parent) references manifests (repository, digest),
+    primary key (parent, child),
     foreign key (repository, present) references links (repository, digest)
 ) strict, without rowid;
 
 -- The edges to a child are in the first of these or in the second one.
-create index edges_by_present on edges (repository, present, parent) where present is not null;
-create index edges_by_absent on edges (repository, child, parent) where present is null;
+create index edges_by_present on edges (repository, present) where present is not null;
+create index edges_by_absent on edges (repository, child) where present is null;
 
 create table tags (
-    repository integer not null,
+    repository integer not null, -- the manifest's
     name       text not null,
-    digest     text not null,
-    primary key (repository, name),
-    foreign key (repository, digest) references manifests (repository, digest)
+    manifest   integer not null references manifests (id),
+    primary key (repository, name)
 ) strict, without rowid;
 
-create index tags_by_digest on tags (repository, digest, name);
+create index tags_by_manifest on tags (manifest);
 
 -- Uploads under way, and the tombstones of finished ones. The columns are the fields of the session.
 create table sessions (
