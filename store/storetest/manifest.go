@@ -99,7 +99,8 @@ func putManifestAgain(t *testing.T, m *index) {
 
 func missingReferences(t *testing.T, m *index) {
 	here := m.putText(t, repository, "here")
-	gone := []digest.Digest{digest.FromString("3"), digest.FromString("1"), digest.SHA512.FromString("2")}
+	gone := []digest.Digest{digest.SHA512.FromString("2"), digest.FromString("1"), digest.FromString("3")}
+	require.False(t, slices.IsSorted(gone))
 	put := imageOf(repository, "x", gone[0], here, gone[1], gone[0], gone[2], gone[1])
 	put.Tags = []string{"latest"}
 	before := m.candidates(t)

@@ -200,7 +200,7 @@ func unknownPart(t *testing.T, o *objects) {
 	key, size := store.NewBlobKey(), o.partSize()
 	up := begin(t, o.first, key)
 	one := up.put(t, o.first, 1, bytesOf(19, size))
-	two := up.put(t, o.first, 2, bytesOf(20, 100))
+	two := up.put(t, o.first, 2, bytesOf(20, size))
 	never := store.Part{Number: 3, Offset: two.Offset + two.Size, Size: 100, Tag: two.Tag}
 	swapped := []store.Part{{Number: 1, Size: one.Size, Tag: two.Tag}, {Number: 2, Offset: one.Size, Size: two.Size, Tag: one.Tag}}
 	for name, parts := range map[string][]store.Part{
