@@ -153,11 +153,11 @@ var errEnd = errors.New("the process has ended")
 
 // process is a process that uses the disk, for a number of operations that change something.
 type process struct {
-	disk  *disk
-	left  int // operations; negative is without end
-	count int // operations that were done
-	now   time.Time
-	lies  func(op, path string) bool // of syncs that are not done, though they are acknowledged; nil is none
+	disk *disk
+	left int // operations; negative is without end
+	read int // bytes
+	now  time.Time
+	lies func(op, path string) bool // of syncs that are not done, though they are acknowledged; nil is none
 }
 
 func (p *process) begin(changes bool) error {
@@ -166,7 +166,6 @@ func (p *process) begin(changes bool) error {
 	}
 	if changes {
 		p.left--
-		p.count++
 	}
 	return nil
 }
@@ -358,6 +357,7 @@ func (f *simFile) ReadAt(p []byte, off int64) (int, error) {
 		return 0, io.EOF
 	}
 	n := copy(p, f.node.bytes[off:])
+	f.process.read += n
 	if n < len(p) {
 		return n, io.EOF
 	}

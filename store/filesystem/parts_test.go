@@ -4,7 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -92,4 +94,20 @@ func TestTornRecordsCountForNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []store.Part{one, two}, read.list, "a torn record does not hide those around it")
 	require.Equal(t, int64(5), read.fence)
+}
+
+func TestAppendingAPartReadsOneRecord(t *testing.T) {
+	t.Parallel()
+	disk := &process{disk: newDisk(), left: -1}
+	o, err := open(disk, dir, &Options{}, time.Time{})
+	require.NoError(t, err)
+	m, err := o.Begin(t.Context(), "blobs/many")
+	require.NoError(t, err)
+	for i := range 300 {
+		disk.read = 0
+		part := store.Part{Number: int32(i + 1), Offset: int64(i), Size: 1}
+		_, err := o.PutPart(t.Context(), m, int64(i), part, strings.NewReader("x"))
+		require.NoError(t, err)
+		require.LessOrEqual(t, disk.read, recordSize, "the cost of many small parts is linear: part %d is not dearer than the first", i)
+	}
 }
