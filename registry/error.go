@@ -11,7 +11,7 @@ import (
 // Error is an error that clients see, in the form that the distribution specification gives it ("Error Codes").
 // errors.Is compares two of them by code alone.
 type Error struct {
-	Code    string // BLOB_UNKNOWN …
+	Code    string // BLOB_UNKNOWN …; decides the status: one that is not among the errors below is a 400
 	Message string // for people; ends up in their terminals
 	Detail  any    // marshalled as JSON; nil is left out
 }
@@ -59,6 +59,15 @@ var (
 	ErrUnknown             = &Error{Code: "UNKNOWN", Message: "internal error"}
 )
 
+// What only the protocol can get wrong, and no registry returns.
+var (
+	errNotFound     = &Error{Code: "NOT_FOUND", Message: "no such resource in this API"}
+	errRangeInvalid = &Error{Code: "RANGE_INVALID", Message: "no such range in the content"}
+	errPageInvalid  = &Error{Code: "PAGINATION_NUMBER_INVALID", Message: "n is not a number, or last is not text"}
+	errTooManyTags  = &Error{Code: "URI_TOO_LONG", Message: "more tags at once than this registry takes"}
+	errTimeout      = &Error{Code: "REQUEST_TIMEOUT", Message: "the body stopped coming"}
+)
+
 // statuses is the one place that turns a code into an HTTP status.
 var statuses = map[string]int{
 	ErrBlobUnknown.Code:         http.StatusNotFound,
@@ -80,6 +89,11 @@ var statuses = map[string]int{
 	ErrPreconditionFailed.Code:  http.StatusPreconditionFailed,
 	ErrUnavailable.Code:         http.StatusServiceUnavailable,
 	ErrUnknown.Code:             http.StatusInternalServerError,
+	errNotFound.Code:            http.StatusNotFound,
+	errRangeInvalid.Code:        http.StatusRequestedRangeNotSatisfiable,
+	errPageInvalid.Code:         http.StatusBadRequest,
+	errTooManyTags.Code:         http.StatusRequestURITooLong,
+	errTimeout.Code:             http.StatusRequestTimeout,
 }
 
 // Errors is several errors in one answer. Its first one decides the status.

@@ -131,9 +131,9 @@ type Manifest struct {
 
 // Upload is how far an upload has come.
 type Upload struct {
-	ID       string
-	Offset   int64 // durable bytes
-	MinChunk int64 // bytes; smaller chunks cost more; 0 means that any size is as good
+	ID       string // letters, digits and -_.=, at most 255: it becomes part of a URL
+	Offset   int64  // durable bytes
+	MinChunk int64  // bytes; smaller chunks cost more; 0 means that any size is as good
 }
 
 // Chunk is bytes for an upload.
@@ -172,3 +172,6 @@ type OffsetError struct {
 }
 
 func (e *OffsetError) Error() string { return "chunk does not begin where the upload stands" }
+
+// Unwrap returns ErrBlobUploadInvalid, which is what clients see, with the upload's Location and Range.
+func (e *OffsetError) Unwrap() error { return ErrBlobUploadInvalid }

@@ -1,0 +1,124 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+)
+
+// idle keeps a deadline of a connection ahead of the present for as long as bytes move: between one and one and a quarter
+// timeouts after the last ones. Its zero value does nothing.
+type idle struct {
+	timeout    time.Duration
+	connection http.ResponseWriter
+	set        func(*http.ResponseController, time.Time) error // the deadline of reading, or that of writing
+	renewed    time.Time
+}
+
+// renew is to be called before each read or write. It seldom does anything, since a deadline costs more than a small write.
+func (i *idle) renew() {
+	if i.timeout <= 0 {
+		return
+	}
+	now := time.Now()
+	if now.Sub(i.renewed) < i.timeout/4 {
+		return
+	}
+	if err := i.until(now.Add(i.timeout + i.timeout/4)); err != nil {
+		i.timeout = 0 // not a connection that has deadlines
+		return
+	}
+	i.renewed = now
+}
+
+func (i *idle) armed() bool { return !i.renewed.IsZero() }
+
+// disarm removes the deadline, which would otherwise strike the connection's next request.
+func (i *idle) disarm() {
+	if i.armed() {
+		_ = i.until(time.Time{})
+		i.renewed = time.Time{}
+	}
+}
+
+func (i *idle) until(deadline time.Time) error {
+	return i.set(http.NewResponseController(i.connection), deadline)
+}
+
+// body reads a request's body, and tells apart why it ended: all of it came, the client went away or is idle, the server is
+// about to stop. The context's end wakes a Read that waits for bytes, so that what came can be saved.
+type body struct {
+	io.Reader
+	ctx   context.Context //nolint:containedctx // of the request that the body belongs to; nil if it has none
+	idle  idle
+	read  int64 // bytes
+	ended bool  // Read returned an error, be it io.EOF
+	let   func() bool
+}
+
+// begin makes b the body of r, whose connection is w's.
+func (b *body) begin(w http.ResponseWriter, r *http.Request, timeout time.Duration) {
+	b.Reader = http.NoBody
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	b.Reader, b.ctx = r.Body, r.Context()
+	b.idle = idle{timeout: timeout, connection: w, set: (*http.ResponseController).SetReadDeadline}
+	b.let = context.AfterFunc(b.ctx, func() {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+	})
+}
+
+// Read reads from the body. Each of its errors but io.EOF has an Error in its chain.
+func (b *body) Read(p []byte) (int, error) {
+	if b.ctx == nil {
+		return 0, io.EOF
+	}
+	b.idle.renew()
+	// After the deadline was renewed: who ends the context from now on shortens the deadline after us.
+	if err := b.ctx.Err(); err != nil {
+		b.ended = true
+		return 0, fmt.Errorf("read body: %w: %w", ErrUnavailable, err)
+	}
+	n, err := b.Reader.Read(p)
+	b.read += int64(n)
+	switch {
+	case err == nil:
+		return n, nil
+	case errors.Is(err, io.EOF):
+		b.ended = true
+		b.idle.disarm() // else it would strike while the registry finishes
+		return n, io.EOF
+	}
+	b.ended = true
+	return n, fmt.Errorf("read body: %w: %w", b.reason(err), err)
+}
+
+func (b *body) reason(err error) *Error {
+	var tooLarge *http.MaxBytesError // by a handler of the embedder's around ours
+	switch {
+	case b.ctx.Err() != nil:
+		return ErrUnavailable
+	case errors.As(err, &tooLarge):
+		return ErrTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errTimeout
+	}
+	return ErrSizeInvalid.With("the body ended early")
+}
+
+// end lets go of the connection. Before it sends an answer, net/http reads up to 256 KiB of what is left of the body, so that
+// the client gets to see the answer and can use the connection again; a client that stalls now has its last deadline.
+func (b *body) end() {
+	if b.ctx == nil {
+		return
+	}
+	b.let()
+	if !b.ended {
+		b.idle.renew()
+	}
+}
