@@ -220,11 +220,12 @@ func cancelledEvents(t *testing.T, m *index) {
 
 func cancelledDuringEvents(t *testing.T, m *index) {
 	layer := m.putText(t, repository, "layer")
+	var r race
 	for round := range rounds {
 		ctx, cancel := context.WithCancel(t.Context())
 		put := imageOf(repository, string(bytesOf(uint64(round), 100_000)), layer)
 		put.Tags = []string{"a", "b"}
-		errs := together(
+		errs := r.run(
 			func() error { return m.first.PutManifest(ctx, put) },
 			func() error { cancel(); return nil },
 		)

@@ -133,11 +133,12 @@ func concurrentCompletes(t *testing.T, o *objects) {
 }
 
 func abortBesideComplete(t *testing.T, o *objects) {
+	var r race
 	for range 20 {
 		key := store.NewBlobKey()
 		up := begin(t, o.first, key)
 		up.put(t, o.first, 1, bytesOf(5, 100))
-		errs := together(
+		errs := r.run(
 			func() error { return o.first.Complete(t.Context(), up.Multipart, up.parts) },
 			func() error { return o.last.Abort(t.Context(), up.Multipart) },
 		)
@@ -155,13 +156,14 @@ func abortBesideComplete(t *testing.T, o *objects) {
 }
 
 func putPartBesideComplete(t *testing.T, o *objects) {
+	var r race
 	for i := range 20 {
 		key, size := store.NewBlobKey(), o.partSize()
 		up := begin(t, o.first, key)
 		up.put(t, o.first, 1, bytesOf(6, size))
 		up.fence = 2
 		up.put(t, o.first, 5, bytesOf(7, 100))
-		errs := together(
+		errs := r.run(
 			func() error { return o.handle(i).Complete(t.Context(), up.Multipart, up.parts) },
 			func() error {
 				junk := store.Part{Number: 2, Offset: size, Size: size}

@@ -31,7 +31,7 @@ func raceTests() []metadataTest {
 }
 
 // rounds is how often each race is run: enough to hit, short enough to run always.
-const rounds = 20
+const rounds = 50
 
 // typed reports whether err is nil or one that the target matches.
 func typed[E error](err error) bool {
@@ -74,11 +74,12 @@ func racingClaims(t *testing.T, m *index) {
 }
 
 func racingClaimAndSave(t *testing.T, m *index) {
+	var r race
 	for range rounds {
 		id := m.create(t)
 		s := m.claim(t, id)
 		var taken store.Session
-		errs := together(
+		errs := r.run(
 			func() error {
 				return m.first.SaveSession(t.Context(), store.Save{ID: id, Version: s.Version, Progress: store.Progress{Offset: 10}})
 			},
@@ -138,12 +139,13 @@ func racingFinishes(t *testing.T, m *index) {
 }
 
 func racingFinishAndDrop(t *testing.T, m *index) {
+	var r race
 	for round := range rounds {
 		id := m.create(t)
 		content := object(fmt.Sprint("round ", round))
 		s, err := m.first.ClaimSession(t.Context(), store.Claim{SessionRef: ref(id), Reserve: store.Reservation{Blob: content.Key}})
 		require.NoError(t, err)
-		errs := together(
+		errs := r.run(
 			func() error {
 				return m.first.FinishSession(t.Context(), store.Finish{ID: id, Version: s.Version, Content: content})
 			},
@@ -163,6 +165,7 @@ func racingFinishAndDrop(t *testing.T, m *index) {
 }
 
 func racingManifestAndContent(t *testing.T, m *index) {
+	var r race
 	for round := range rounds {
 		var layers []digest.Digest
 		for i := range 3 {
@@ -170,7 +173,7 @@ func racingManifestAndContent(t *testing.T, m *index) {
 		}
 		put := imageOf(repository, fmt.Sprint("image of round ", round), layers...)
 		put.Tags = []string{"latest"}
-		errs := together(
+		errs := r.run(
 			func() error { return m.handle(round).PutManifest(t.Context(), put) },
 			func() error { return m.handle(round+1).DeleteContent(t.Context(), repository, layers[round%3]) },
 		)
@@ -189,10 +192,11 @@ func racingManifestAndContent(t *testing.T, m *index) {
 }
 
 func racingIndexAndChild(t *testing.T, m *index) {
+	var r race
 	for round := range rounds {
 		child := m.putManifest(t, imageOf(repository, fmt.Sprint("child ", round)))
 		put := indexOf(repository, fmt.Sprint("index ", round), child)
-		errs := together(
+		errs := r.run(
 			func() error { return m.handle(round).PutManifest(t.Context(), put) },
 			func() error { return m.handle(round+1).DeleteManifest(t.Context(), repository, child, nil) },
 		)
@@ -205,11 +209,12 @@ func racingIndexAndChild(t *testing.T, m *index) {
 }
 
 func racingDeletesOfSharing(t *testing.T, m *index) {
+	var r race
 	for round := range rounds {
 		shared := m.putText(t, repository, fmt.Sprint("shared ", round))
 		one := m.putManifest(t, imageOf(repository, fmt.Sprint("one ", round), shared))
 		two := m.putManifest(t, imageOf(repository, fmt.Sprint("two ", round), shared))
-		for _, err := range together(
+		for _, err := range r.run(
 			func() error { return m.first.DeleteManifest(t.Context(), repository, one, nil) },
 			func() error { return m.last.DeleteManifest(t.Context(), repository, two, nil) },
 		) {
@@ -253,6 +258,7 @@ func racingLinks(t *testing.T, m *index) {
 
 func racingConditions(t *testing.T, m *index) {
 	const writers = 4
+	var r race
 	for round := range rounds {
 		var winner int
 		puts := make([]store.ManifestPut, writers)
@@ -263,7 +269,7 @@ func racingConditions(t *testing.T, m *index) {
 			calls[i] = func() error { return m.handle(i).PutManifest(t.Context(), puts[i]) }
 		}
 		won := 0
-		for i, err := range together(calls...) {
+		for i, err := range r.run(calls...) {
 			if err == nil {
 				won, winner = won+1, i
 				continue
@@ -278,6 +284,7 @@ func racingConditions(t *testing.T, m *index) {
 
 func racingLockedTags(t *testing.T, m *index) {
 	const writers = 4
+	var r race
 	for round := range rounds {
 		calls := make([]func() error, writers)
 		for i := range writers {
@@ -286,7 +293,7 @@ func racingLockedTags(t *testing.T, m *index) {
 			calls[i] = func() error { return m.handle(i).PutManifest(t.Context(), put) }
 		}
 		won := 0
-		for _, err := range together(calls...) {
+		for _, err := range r.run(calls...) {
 			if err == nil {
 				won++
 			}
@@ -399,10 +406,11 @@ func racingEqualPushes(t *testing.T, m *index) {
 }
 
 func racingMount(t *testing.T, m *index) {
+	var r race
 	for round := range rounds {
 		body := fmt.Sprint("layer of round ", round)
 		d := m.putText(t, repository, body)
-		errs := together(
+		errs := r.run(
 			func() error {
 				_, err := m.handle(round).Mount(t.Context(), d, repository, "team/target")
 				return err
