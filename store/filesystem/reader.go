@@ -12,7 +12,8 @@ import (
 )
 
 // Open implements [store.Objects]. The reader is an [io.WriterTo]: copied to a network connection, or to the
-// [net/http.ResponseWriter] of a plain HTTP/1 request, the bytes go from the file to the socket inside the kernel.
+// [net/http.ResponseWriter] of a plain HTTP/1 request whose Content-Length is set, the bytes go from the file to the
+// socket inside the kernel.
 func (o *Objects) Open(ctx context.Context, key store.Key, offset, length int64) (io.ReadCloser, error) {
 	r, err := o.openObject(ctx, key, offset, length)
 	if err != nil {

@@ -5,10 +5,13 @@ import (
 	"context"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -33,18 +36,34 @@ func putRandom(t testing.TB, o *filesystem.Objects, size int) (store.Key, []byte
 	return key, data
 }
 
-// spyWriter sees what is handed to a response as a whole.
-type spyWriter struct {
-	http.ResponseWriter
+// spyListener sees what is handed to its connections as a whole, to be sent without being read.
+type spyListener struct {
+	net.Listener
+	mu   sync.Mutex
 	sent []io.Reader
 }
 
-func (w *spyWriter) ReadFrom(r io.Reader) (int64, error) {
-	w.sent = append(w.sent, r)
-	return w.ResponseWriter.(io.ReaderFrom).ReadFrom(r)
+func (l *spyListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &spyConn{conn.(*net.TCPConn), l}, nil
 }
 
-func TestCopyToAResponseHandsOverTheFile(t *testing.T) {
+type spyConn struct {
+	*net.TCPConn
+	listener *spyListener
+}
+
+func (c *spyConn) ReadFrom(r io.Reader) (int64, error) {
+	c.listener.mu.Lock()
+	c.listener.sent = append(c.listener.sent, r)
+	c.listener.mu.Unlock()
+	return c.TCPConn.ReadFrom(r)
+}
+
+func TestCopyToAResponseHandsTheFileToTheConnection(t *testing.T) {
 	t.Parallel()
 	const size = 40 << 20
 	o := newObjects(t, &filesystem.Options{NoSync: true})
@@ -54,9 +73,7 @@ func TestCopyToAResponseHandsOverTheFile(t *testing.T) {
 		"range":       {1000, 2000, 3000},
 		"large range": {5, 30 << 20, 5 + 30<<20},
 	} {
-		var spy *spyWriter
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			spy = &spyWriter{ResponseWriter: w}
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			object, err := o.Open(r.Context(), key, span.offset, span.length)
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -64,8 +81,12 @@ func TestCopyToAResponseHandsOverTheFile(t *testing.T) {
 			}
 			defer object.Close()
 			w.Header().Set("Content-Type", "application/octet-stream")
-			io.Copy(spy, object) //nolint:errcheck // the client sees it
+			w.Header().Set("Content-Length", strconv.FormatInt(span.end-span.offset, 10)) // else it is sent in chunks, which are read
+			io.Copy(w, object)                                                            //nolint:errcheck // the client sees it
 		}))
+		spy := &spyListener{Listener: server.Listener}
+		server.Listener = spy
+		server.Start()
 		response, err := server.Client().Get(server.URL)
 		require.NoError(t, err)
 		got, err := io.ReadAll(response.Body)
@@ -73,7 +94,7 @@ func TestCopyToAResponseHandsOverTheFile(t *testing.T) {
 		require.NoError(t, response.Body.Close())
 		server.Close()
 		require.True(t, bytes.Equal(data[span.offset:span.end], got), "the client gets the object (%s)", name)
-		require.NotEmpty(t, spy.sent, "a response that can send a file is given one (%s)", name)
+		require.NotEmpty(t, spy.sent, "a connection that can send a file is given one (%s)", name)
 		for _, r := range spy.sent {
 			require.IsType(t, &io.LimitedReader{}, r, "what package net knows how to send: a section (%s)", name)
 			require.IsType(t, &os.File{}, r.(*io.LimitedReader).R, "of a file (%s)", name)
