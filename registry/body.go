@@ -53,11 +53,12 @@ func (i *idle) until(deadline time.Time) error {
 // about to stop. The context's end wakes a Read that waits for bytes, so that what came can be saved.
 type body struct {
 	io.Reader
-	ctx   context.Context //nolint:containedctx // of the request that the body belongs to; nil if it has none
-	idle  idle
-	read  int64 // bytes
-	ended bool  // Read returned an error, be it io.EOF
-	let   func() bool
+	ctx     context.Context //nolint:containedctx // of the request that the body belongs to; nil if it has none
+	idle    idle
+	read    int64  // bytes
+	ended   bool   // Read returned an error, be it io.EOF
+	failure *Error // which error, unless it was io.EOF
+	release func() bool
 }
 
 // begin makes b the body of r, whose connection is w's.
@@ -68,7 +69,7 @@ func (b *body) begin(w http.ResponseWriter, r *http.Request, timeout time.Durati
 	}
 	b.Reader, b.ctx = r.Body, r.Context()
 	b.idle = idle{timeout: timeout, connection: w, set: (*http.ResponseController).SetReadDeadline}
-	b.let = context.AfterFunc(b.ctx, func() {
+	b.release = context.AfterFunc(b.ctx, func() {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
 	})
 }
@@ -81,8 +82,7 @@ func (b *body) Read(p []byte) (int, error) {
 	b.idle.renew()
 	// After the deadline was renewed: who ends the context from now on shortens the deadline after us.
 	if err := b.ctx.Err(); err != nil {
-		b.ended = true
-		return 0, fmt.Errorf("read body: %w: %w", ErrUnavailable, err)
+		return 0, b.fail(err)
 	}
 	n, err := b.Reader.Read(p)
 	b.read += int64(n)
@@ -94,21 +94,24 @@ func (b *body) Read(p []byte) (int, error) {
 		b.idle.disarm() // else it would strike while the registry finishes
 		return n, io.EOF
 	}
-	b.ended = true
-	return n, fmt.Errorf("read body: %w: %w", b.reason(err), err)
+	return n, b.fail(err)
 }
 
-func (b *body) reason(err error) *Error {
+// fail remembers why the body failed: a registry knows only that it did.
+func (b *body) fail(err error) error {
+	b.ended = true
 	var tooLarge *http.MaxBytesError // by a handler of the embedder's around ours
 	switch {
 	case b.ctx.Err() != nil:
-		return ErrUnavailable
+		b.failure = ErrUnavailable
 	case errors.As(err, &tooLarge):
-		return ErrTooLarge
+		b.failure = ErrTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return errTimeout
+		b.failure = errTimeout
+	default:
+		b.failure = ErrSizeInvalid.With("the body ended early")
 	}
-	return ErrSizeInvalid.With("the body ended early")
+	return fmt.Errorf("read body: %w: %w", b.failure, err)
 }
 
 // end lets go of the connection. Before it sends an answer, net/http reads up to 256 KiB of what is left of the body, so that
@@ -117,7 +120,7 @@ func (b *body) end() {
 	if b.ctx == nil {
 		return
 	}
-	b.let()
+	b.release()
 	if !b.ended {
 		b.idle.renew()
 	}

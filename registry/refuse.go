@@ -33,6 +33,9 @@ func (h *Handler) refuse(w *response, req *request, err error) {
 		return
 	}
 	errs := wire(err)
+	if failure := req.body.failure; failure != nil && errors.Is(err, failure) {
+		errs = Errors{failure}
+	}
 	if errors.Is(errs, ErrUnknown) && req.Context().Err() != nil {
 		// The client went away, or else the server is about to: then the client is still here, and may try again.
 		errs = Errors{ErrUnavailable}
