@@ -288,21 +288,21 @@ func (x *traffic) requireNamedOrGarbage(t *testing.T, m *index, message string) 
 		}
 		require.NoError(t, err)
 		if content.Key != "" {
-			require.NotContains(t, named, content.Key, "a key that has become content's is not a session's any more: %s", message)
+			require.Empty(t, named[content.Key], "a key that has become content's is not a session's any more: %s", message)
 			named[content.Key] = "content " + body
 		}
 	}
-	garbage := m.garbage(t)
-	for _, key := range garbage {
-		require.NotContains(t, named, key, "a key that is named is never in the garbage: %s", message)
+	garbage := map[store.Key]bool{}
+	for _, key := range m.garbage(t) {
+		garbage[key] = true
+		require.Empty(t, named[key], "a key that is named is never in the garbage: %s: %s", key, message)
 		require.True(t, x.recorded[key], "only keys that were recorded are condemned: %s: %s", key, message)
 	}
 	for key, by := range named {
 		require.True(t, x.recorded[key], "%s names a key that nobody recorded: %s: %s", by, key, message)
 	}
 	for key := range x.recorded {
-		_, isNamed := named[key]
-		require.True(t, isNamed || slices.Contains(garbage, key), "a key that is named no more is in the garbage; %s is in neither: %s", key, message)
+		require.True(t, named[key] != "" || garbage[key], "a key that is named no more is in the garbage; %s is in neither: %s", key, message)
 	}
 }
 
