@@ -13,8 +13,8 @@ func TestObjects(t *testing.T) {
 	t.Parallel()
 	tests := map[string]store.Limits{
 		"AnyParts":   {},
-		"LargeParts": {MinPart: 5 << 10, MaxPart: 64 << 10, PartSize: 16 << 10, MaxParts: 10_000},
-		"EqualParts": {MinPart: 16 << 10, MaxPart: 16 << 10, PartSize: 16 << 10, MaxParts: 10_000, EqualParts: true},
+		"LargeParts": {MinPart: 5 << 10, MaxPart: 1 << 20, PartSize: 16 << 10, MaxParts: 10_000},
+		"EqualParts": {MinPart: 16 << 10, MaxPart: 1 << 20, PartSize: 16 << 10, MaxParts: 10_000, EqualParts: true},
 	}
 	for name, limits := range tests {
 		t.Run(name, func(t *testing.T) {

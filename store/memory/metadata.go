@@ -45,7 +45,7 @@ type repository struct {
 	parents   map[digest.Digest]map[digest.Digest]struct{} // edges, by child
 	referrers map[digest.Digest][]digest.Digest            // by subject, sorted
 	tags      map[string]digest.Digest
-	tagNames  []string // sorted
+	tagNames  []string // sorted; nil: to be sorted
 }
 
 type manifest struct {

@@ -15,6 +15,9 @@ import (
 // CreateSession implements [store.Sessions].
 func (m *Metadata) CreateSession(ctx context.Context, id, repository string, algorithm digest.Algorithm) error {
 	return m.change(ctx, "create session", func(now time.Time) error {
+		if _, ok := m.sessions[id]; ok {
+			return nil // the same creation again: ids are minted once
+		}
 		m.sessions[id] = &store.Session{ID: id, Repository: repository, Algorithm: algorithm, Started: now, Touched: now}
 		return nil
 	})

@@ -2,7 +2,6 @@ package memory
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -12,15 +11,41 @@ import (
 
 // Tags implements [store.Catalog].
 func (m *Metadata) Tags(ctx context.Context, repository, after string, limit int) (tags []string, err error) {
+	if err := m.sortTags(ctx, repository); err != nil {
+		return nil, err
+	}
 	err = m.look(ctx, "list tags", func() error {
 		r, ok := m.repositories[repository]
 		if !ok {
 			return store.ErrRepositoryUnknown
 		}
-		tags = page(r.tagNames, after, limit)
+		names := r.tagNames
+		if names == nil { // changed since it was sorted
+			names = sortedKeys(r.tags)
+		}
+		tags = page(names, after, limit)
 		return nil
 	})
 	return tags, err
+}
+
+// sortTags sorts a repository's tags if they have changed, so that pages after pages need not.
+func (m *Metadata) sortTags(ctx context.Context, repository string) error {
+	sorted := true
+	err := m.look(ctx, "list tags", func() error {
+		r, ok := m.repositories[repository]
+		sorted = !ok || r.tagNames != nil
+		return nil
+	})
+	if err != nil || sorted {
+		return err
+	}
+	return m.change(ctx, "list tags", func(time.Time) error {
+		if r, ok := m.repositories[repository]; ok {
+			r.tagNames = sortedKeys(r.tags)
+		}
+		return nil
+	})
 }
 
 // DeleteTag implements [store.Catalog].
@@ -58,8 +83,7 @@ func (r *repository) tag(tag string, d digest.Digest) {
 	if ok {
 		delete(r.manifests[old].tags, tag)
 	} else {
-		at, _ := slices.BinarySearch(r.tagNames, tag)
-		r.tagNames = slices.Insert(r.tagNames, at, tag)
+		r.tagNames = nil
 	}
 	r.tags[tag] = d
 	r.manifests[d].tags[tag] = struct{}{}
@@ -68,6 +92,5 @@ func (r *repository) tag(tag string, d digest.Digest) {
 func (r *repository) untag(tag string) {
 	delete(r.manifests[r.tags[tag]].tags, tag)
 	delete(r.tags, tag)
-	at, _ := slices.BinarySearch(r.tagNames, tag)
-	r.tagNames = slices.Delete(r.tagNames, at, at+1)
+	r.tagNames = nil
 }
