@@ -3,13 +3,16 @@ package registry
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"iter"
+	"strconv"
+	"unicode/utf8"
 )
 
 // members yields the keys and values of an object, in the order of the text. value is valid JSON, which is why no error can come up
 // here.
-func members(value []byte) iter.Seq2[string, []byte] {
-	return func(yield func(string, []byte) bool) {
+func members(value []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
 		rest := trimSpace(value)[1:]
 		for rest = trimSpace(rest); rest[0] != '}'; rest = afterComma(rest) {
 			quoted := rest[:valueLength(rest)]
@@ -46,7 +49,12 @@ func afterComma(rest []byte) []byte {
 	return rest
 }
 
-func trimSpace(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }
+func trimSpace(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t' || b[0] == '\r' || b[0] == '\n') {
+		b = b[1:]
+	}
+	return b
+}
 
 // valueLength returns the length of the value that b starts with.
 func valueLength(b []byte) int {
@@ -90,11 +98,29 @@ func stringLength(b []byte) int {
 	}
 }
 
-func unquote(quoted []byte) string {
-	if bytes.IndexByte(quoted, '\\') < 0 {
-		return string(quoted[1 : len(quoted)-1])
+// unquote returns what a string says; without a copy where nothing is escaped.
+func unquote(quoted []byte) []byte {
+	if bytes.IndexByte(quoted, '\\') < 0 && utf8.Valid(quoted) {
+		return quoted[1 : len(quoted)-1]
 	}
 	var s string
 	_ = json.Unmarshal(quoted, &s) // valid, as all of it is
-	return s
+	return []byte(s)
+}
+
+// parseString returns a value that has to be a string.
+func parseString(value []byte) (string, error) {
+	if value[0] != '"' {
+		return "", errors.New("not a string")
+	}
+	return string(unquote(value)), nil
+}
+
+// parseInteger returns a value that has to be a number without a fraction or an exponent.
+func parseInteger(value []byte) (int64, error) {
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil {
+		return 0, errors.New("not an integer")
+	}
+	return n, nil
 }

@@ -1,11 +1,11 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -18,7 +18,7 @@ import (
 
 // manifestFields is a manifest's or an index's fields, as they stand. A field that is missing or null is nil.
 type manifestFields struct {
-	schemaVersion int
+	schemaVersion int64
 	mediaType     string
 	artifactType  string
 	config        *descriptorFields
@@ -44,13 +44,13 @@ func (m *manifestFields) parse(data []byte) error {
 	return parseObject(data, manifestKeys, func(key string, value []byte) (err error) {
 		switch key {
 		case "schemaVersion":
-			return json.Unmarshal(value, &m.schemaVersion)
+			m.schemaVersion, err = parseInteger(value)
 		case "mediaType":
-			return json.Unmarshal(value, &m.mediaType)
+			m.mediaType, err = parseString(value)
 		case "artifactType":
-			return json.Unmarshal(value, &m.artifactType)
+			m.artifactType, err = parseString(value)
 		case "annotations":
-			return json.Unmarshal(value, &m.annotations)
+			err = json.Unmarshal(value, &m.annotations)
 		case "config":
 			m.config, err = parseDescriptor(value)
 		case "subject":
@@ -84,22 +84,21 @@ var descriptorKeys = []string{"mediaType", "digest", "size", "urls"}
 
 func parseDescriptor(value []byte) (*descriptorFields, error) {
 	var d descriptorFields
-	err := parseObject(value, descriptorKeys, func(key string, value []byte) error {
+	err := parseObject(value, descriptorKeys, func(key string, value []byte) (err error) {
 		switch key {
 		case "mediaType":
-			return json.Unmarshal(value, &d.mediaType)
+			d.mediaType, err = parseString(value)
 		case "size":
-			return json.Unmarshal(value, &d.size)
+			d.size, err = parseInteger(value)
+		case "digest":
+			var s string
+			if s, err = parseString(value); err == nil {
+				d.digest, err = cas.ParseDigest(s)
+			}
 		case "urls":
 			var urls []string
-			err := json.Unmarshal(value, &urls)
+			err = json.Unmarshal(value, &urls)
 			d.urls = len(urls) > 0
-			return err
-		}
-		var s string
-		err := json.Unmarshal(value, &s)
-		if err == nil {
-			d.digest, err = cas.ParseDigest(s)
 		}
 		return err
 	})
@@ -122,11 +121,11 @@ func parseObject(value []byte, known []string, set func(key string, value []byte
 	}
 	var seen [8]bool // as long as the longest list of known keys
 	for key, value := range members(value) {
-		i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, key) })
+		i := slices.IndexFunc(known, func(k string) bool { return k == string(key) || bytes.EqualFold([]byte(k), key) })
 		switch {
 		case i < 0:
 			continue
-		case known[i] != key:
+		case known[i] != string(key):
 			return fmt.Errorf("key %q is not %q", key, known[i])
 		case seen[i]:
 			return fmt.Errorf("key %q stands twice", key)
@@ -135,7 +134,7 @@ func parseObject(value []byte, known []string, set func(key string, value []byte
 		if string(value) == "null" {
 			continue
 		}
-		if err := set(key, value); err != nil {
+		if err := set(known[i], value); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
 	}
