@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -59,11 +61,15 @@ type DeleteError struct {
 }
 
 func (e *DeleteError) Error() string {
-	for key, err := range e.Failed {
-		return fmt.Sprintf("%d objects not deleted, among them %s: %v", len(e.Failed), key, err)
+	keys := slices.Sorted(maps.Keys(e.Failed))
+	if len(keys) == 0 {
+		return "no object failed"
 	}
-	return "no object failed"
+	return fmt.Sprintf("%d objects not deleted, among them %s: %v", len(keys), keys[0], e.Failed[keys[0]])
 }
+
+// Unwrap returns the reasons, so that errors.Is finds each.
+func (e *DeleteError) Unwrap() []error { return slices.Collect(maps.Values(e.Failed)) }
 
 // MissingError names what a manifest refers to and the repository does not have.
 type MissingError struct {
