@@ -6,7 +6,8 @@
 // SQLite has one writer at a time, and what a durable commit costs is its flush to the disk. So all events of a process
 // go to one goroutine, which takes what waits, runs each event in a savepoint of one transaction, commits once, and only
 // then answers everybody: sixteen clients share a flush instead of queueing for sixteen. An event that fails is rolled back
-// to its savepoint and harms nobody else in the commit. One whose context has ended before its turn is not run. The
+// to its savepoint and harms nobody else in the commit. One whose context ends before its turn is not run; after that its
+// outcome is waited for, which takes a commit, so that it stays unknown only when the commit itself fails. The
 // numbers of statements that the methods tell leave out what every event has: two for the savepoint, and its share of
 // two for the transaction.
 //

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	codes "modernc.org/sqlite/lib"
@@ -31,7 +32,10 @@ type writer struct {
 type event struct {
 	ctx  context.Context
 	run  func(*transaction) error
-	done chan struct{} // closed when the two below are set
+	done chan struct{} // closed when the event has been answered: err and panicked are set
+
+	// taken is set once: by the goroutine, which then runs the event, or by the caller, who then withdraws it.
+	taken atomic.Bool
 
 	err      error
 	panicked any // what run panicked with, for the caller's own goroutine
@@ -62,8 +66,8 @@ func (w *writer) close() error {
 	return errors.Join(w.conn.close(), w.db.Close())
 }
 
-// write runs an event of m, and returns once it is committed. what names it in errors. When ctx ends first, the outcome is
-// unknown: a result that comes later is never looked at.
+// write runs an event of m, and returns once it is committed. what names it in errors. When ctx ends first, an event that has
+// not begun never will; one that has is waited for, which takes a commit, so that its caller learns the outcome.
 func write[T any](ctx context.Context, m *Metadata, what string, run func(*transaction) (T, error)) (T, error) {
 	var result, none T
 	err := m.writer.do(ctx, func(tx *transaction) (err error) {
@@ -101,13 +105,15 @@ func (w *writer) do(ctx context.Context, run func(*transaction) error) error {
 	select {
 	case <-e.done:
 	case <-ctx.Done():
-		return ctx.Err()
+		if e.taken.CompareAndSwap(false, true) {
+			return ctx.Err()
+		}
+		<-e.done
 	case <-w.stopped:
-		select {
-		case <-e.done: // by the last commit
-		default:
+		if e.taken.CompareAndSwap(false, true) {
 			return ErrClosed
 		}
+		<-e.done // by the last commit
 	}
 	if e.panicked != nil {
 		panic(e.panicked)
@@ -213,6 +219,9 @@ func (w *writer) rollback() error {
 // try runs one event in a savepoint, and undoes it alone when it fails. It returns an error when the whole transaction
 // has failed.
 func (w *writer) try(e *event) error {
+	if !e.taken.CompareAndSwap(false, true) {
+		return nil // withdrawn
+	}
 	if e.err = e.ctx.Err(); e.err != nil {
 		return nil
 	}

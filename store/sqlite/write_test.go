@@ -110,6 +110,29 @@ func TestEventIsNotRunOnceItsContextHasEnded(t *testing.T) {
 	})
 }
 
+func TestEventThatHasBegunTellsItsOutcome(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := openNew(t, nil)
+		require.NoError(t, m.PutManifest(t.Context(), manifest("team/app", "one", "latest")))
+		ctx, cancel := context.WithCancel(t.Context())
+		held := make(chan struct{})
+		put := manifest("team/app", "two", "latest")
+		put.Locked = func(string) bool { <-held; return false }
+		done := make(chan error, 1)
+		go func() { done <- m.PutManifest(ctx, put) }()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		require.Empty(t, done, "nobody knows the outcome yet")
+		close(held)
+		require.NoError(t, <-done)
+		got, err := m.Manifest(t.Context(), "team/app", store.ManifestRef{Tag: "latest"})
+		require.NoError(t, err)
+		assert.Equal(t, "two", string(got.Bytes))
+	})
+}
+
 func TestEndedContextDoesNothing(t *testing.T) {
 	t.Parallel()
 	m := openNew(t, nil)
