@@ -30,7 +30,7 @@ type Sessions interface {
 	ClaimSession(ctx context.Context, claim Claim) (Session, error)
 
 	// SaveSession records how far a claim has come: what it counts must be durable in the objects. ErrFenced when the
-	// version is not the session's, or the session is gone. Saving the same again changes nothing.
+	// version is not the session's, or the session is gone. Saving the same again changes nothing, unless it claims.
 	SaveSession(ctx context.Context, save Save) error
 
 	// FinishSession turns an upload into content: it records the content, links it to the session's repository, makes it
@@ -121,9 +121,13 @@ type Claim struct {
 }
 
 // Save records how far a claim has come.
+//
+// With Claim it is the claim as well, for bytes that need no object: one transaction instead of two. Version is then what
+// the session had when it was read, open and released; if anybody has claimed it since, the save is fenced.
 type Save struct {
 	ID      string
 	Version int64 // of the claim
+	Claim   bool  // claim, save and release at once
 	Progress
 	Parts    []Part        // that became durable since the last save
 	Joined   bool          // the tails of earlier saves are in parts now, or in Tail
@@ -136,6 +140,6 @@ type Save struct {
 // Finish turns an upload into content.
 type Finish struct {
 	ID      string
-	Version int64 // of the claim
+	Version int64 // of the claim; or what the session had when it was read, released: nobody has claimed it since then
 	Content Content
 }

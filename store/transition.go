@@ -32,6 +32,9 @@ func (s *Session) Keys() []Key {
 	return keys
 }
 
+// Released reports whether no claim is writing to the session: a claim reserves some key for as long as it lasts.
+func (s *Session) Released() bool { return s.Reserved == Reservation{} }
+
 // Claim makes c the session's last claim, as of now. The part numbers of a claim that has not released the session stay
 // reserved for it, since it may still be writing: the new ones come after them.
 func (s *Session) Claim(c Claim, now time.Time) (condemned []Key, err error) {
@@ -58,6 +61,12 @@ func (s *Session) Claim(c Claim, now time.Time) (condemned []Key, err error) {
 func (s *Session) Save(save Save, now time.Time) (condemned []Key, err error) {
 	if s.Version != save.Version || s.State == SessionFinished {
 		return nil, ErrFenced
+	}
+	if save.Claim {
+		if s.State != SessionOpen || !s.Released() {
+			return nil, ErrFenced
+		}
+		s.Version++
 	}
 	if save.Tail != nil && slices.Contains(s.Tails, *save.Tail) {
 		return nil, nil // the same save again
