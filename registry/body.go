@@ -35,6 +35,9 @@ func (i *idle) renew() {
 	i.renewed = now
 }
 
+// struck reports whether the deadline has passed.
+func (i *idle) struck() bool { return i.armed() && time.Since(i.renewed) >= i.timeout }
+
 func (i *idle) armed() bool { return !i.renewed.IsZero() }
 
 // disarm removes the deadline, which would otherwise strike the connection's next request.
@@ -102,12 +105,12 @@ func (b *body) fail(err error) error {
 	b.ended = true
 	var tooLarge *http.MaxBytesError // by a handler of the embedder's around ours
 	switch {
-	case b.ctx.Err() != nil:
-		b.failure = ErrUnavailable
 	case errors.As(err, &tooLarge):
 		b.failure = ErrTooLarge
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded) && b.idle.struck():
 		b.failure = errTimeout
+	case is(err, os.ErrDeadlineExceeded, context.Canceled, context.DeadlineExceeded):
+		b.failure = ErrUnavailable // The context ended. (It also does after a failed read: so its state tells nothing here.)
 	default:
 		b.failure = ErrSizeInvalid.With("the body ended early")
 	}
@@ -124,4 +127,14 @@ func (b *body) end() {
 	if !b.ended {
 		b.idle.renew()
 	}
+}
+
+// is reports whether err is one of the targets.
+func is(err error, targets ...error) bool {
+	for _, target := range targets {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
 }
