@@ -197,7 +197,7 @@ func lostAnswersOfContent(t *testing.T, m *index) {
 func lostAnswersOfManifests(t *testing.T, m *index) {
 	flaky := m.flaky()
 	layer := m.putText(t, repository, "layer")
-	put := fullManifest(repository)
+	put := fullManifest()
 	put.References = []store.Reference{{Digest: layer}}
 	put.Tags, put.Locked = []string{"v1"}, func(string) bool { return true }
 	again(t, "PutManifest", func() error { return flaky.PutManifest(t.Context(), put) })

@@ -134,7 +134,7 @@ func cancelledReader(t *testing.T, o *objects) {
 		require.NoError(t, err)
 		cancel()
 		require.Error(t, rest(r), "the context of Open covers the reading: when it ends, reads fail (%s)", name)
-		r.Close() //nolint:errcheck // a reader that failed may say so again
+		r.Close()
 	}
 }
 
@@ -215,7 +215,7 @@ func cancelledEvents(t *testing.T, m *index) {
 	m.requireContent(t, repository, text("free"), message)
 	require.Equal(t, []string{"latest"}, m.tags(t, repository), message)
 	require.Equal(t, []string{repository}, m.repositories(t), message)
-	require.Equal(t, len(candidates), len(m.candidates(t)), message)
+	require.Len(t, m.candidates(t), len(candidates), message)
 	require.True(t, candidates[place{repository, free}].Equal(m.candidates(t)[place{repository, free}]), message)
 	m.requireGarbage(t, message)
 }

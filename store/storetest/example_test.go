@@ -77,7 +77,7 @@ func ExampleClock() {
 	ctx := context.Background()
 	id := store.NewID()
 	if err := metadata.CreateSession(ctx, id, "team/app", ""); err != nil {
-		panic(err)
+		fmt.Println(err)
 	}
 	clock.Advance(25 * time.Hour)
 	_, err := metadata.Session(ctx, store.SessionRef{ID: id, Repository: "team/app", Life: store.Life{Idle: 24 * time.Hour}})

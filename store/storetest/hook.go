@@ -49,7 +49,7 @@ func hooked[T any](ctx context.Context, h Hook, method string, call func() (T, e
 	}
 	if err != nil {
 		if c, ok := any(result).(io.Closer); ok {
-			c.Close() // nobody else could
+			_ = c.Close() // nobody else could
 		}
 		return none, err
 	}

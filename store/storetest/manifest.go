@@ -32,8 +32,8 @@ func manifestTests() []metadataTest {
 }
 
 // fullManifest uses every field.
-func fullManifest(name string) store.ManifestPut {
-	put := imageOf(name, "{ \"a\" : 1 }\n\x00 not even JSON, since the store does not look")
+func fullManifest() store.ManifestPut {
+	put := imageOf(repository, "{ \"a\" : 1 }\n\x00 not even JSON, since the store does not look")
 	put.Manifest.MediaType = "application/vnd.example.anything+json"
 	put.Manifest.ArtifactType = "application/vnd.example.artifact"
 	put.Manifest.Subject = digest.FromString("subject")
@@ -42,7 +42,7 @@ func fullManifest(name string) store.ManifestPut {
 }
 
 func manifestIdentical(t *testing.T, m *index) {
-	full := fullManifest(repository)
+	full := fullManifest()
 	want := full.Manifest
 	want.Bytes, want.Annotations = slices.Clone(want.Bytes), maps.Clone(want.Annotations)
 	d := m.putManifest(t, full, "one", "two")
@@ -81,7 +81,7 @@ func manifestIsContent(t *testing.T, m *index) {
 }
 
 func putManifestAgain(t *testing.T, m *index) {
-	full := fullManifest(repository)
+	full := fullManifest()
 	full.References = []store.Reference{{Digest: m.putText(t, repository, "layer")}}
 	full.Tags = []string{"one", "two"}
 	for _, handle := range []store.Metadata{m.first, m.first, m.last} {
@@ -111,7 +111,7 @@ func missingReferences(t *testing.T, m *index) {
 	m.requireNoManifest(t, repository, byDigest(put.Manifest.Digest), "a manifest that was refused is not there")
 	m.requireNoManifest(t, repository, byTag("latest"), "a manifest that was refused moves no tag")
 	m.requireNoContent(t, repository, put.Manifest.Digest, "a manifest that was refused is no content")
-	require.Equal(t, len(before), len(m.candidates(t)), "a manifest that was refused takes nothing off the candidates, and adds nothing")
+	require.Len(t, m.candidates(t), len(before), "a manifest that was refused takes nothing off the candidates, and adds nothing")
 	require.NoError(t, m.first.DeleteContent(t.Context(), repository, here), "a manifest that was refused leaves no edge")
 
 	require.ErrorAs(t, m.first.PutManifest(t.Context(), imageOf("team/none", "x", here)), &missing, "in a repository that is not there, everything is missing")

@@ -121,8 +121,6 @@ func requireSession(t *testing.T, want, got store.Session, message string) {
 	}{{"Hash", want.Hash, got.Hash}, {"PartsHash", want.PartsHash, got.PartsHash}, {"Inline", want.Inline, got.Inline}} {
 		require.True(t, bytes.Equal(b.want, b.got), "%s: %s is %q, want %q", message, b.field, b.got, b.want)
 	}
-	require.Equal(t, len(want.Tails), len(got.Tails), message)
-	require.Equal(t, len(want.Parts), len(got.Parts), message)
 	for _, s := range []*store.Session{&want, &got} {
 		s.Started, s.Touched = time.Time{}, time.Time{}
 		s.Hash, s.PartsHash, s.Inline = nil, nil, nil
@@ -235,9 +233,9 @@ func (m *index) requireManifest(t *testing.T, name string, ref store.ManifestRef
 		got, err := handle.Manifest(t.Context(), name, ref)
 		require.NoError(t, err, "%s (%s)", message, ref)
 		requireBytes(t, want.Bytes, got.Bytes, message)
-		require.Equal(t, len(want.Annotations), len(got.Annotations), message)
 		expected := want
 		if len(want.Annotations) == 0 {
+			require.Empty(t, got.Annotations, message)
 			expected.Annotations, got.Annotations = nil, nil
 		}
 		expected.Bytes, got.Bytes = nil, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,7 +61,7 @@ func objectIsRead(t *testing.T, o *objects) {
 		_, err = io.Copy(&rest, r) // takes a reader's own WriteTo, if it has one
 		require.NoError(t, err)
 		require.NoError(t, r.Close(), "a reader is closed without an error")
-		requireBytes(t, want, append(head, rest.Bytes()...), "an object may be read in part, and then copied to its end")
+		requireBytes(t, want, slices.Concat(head, rest.Bytes()), "an object may be read in part, and then copied to its end")
 	}
 }
 
@@ -275,7 +276,7 @@ func deleteWhileRead(t *testing.T, o *objects) {
 	require.NoError(t, err)
 	require.NoError(t, o.last.Delete(t.Context(), []store.Key{key}), "an object may be deleted while it is read")
 	rest, err := io.ReadAll(r)
-	got := append(head, rest...)
+	got := slices.Concat(head, rest)
 	if err == nil {
 		requireBytes(t, data, got, "a reader of a deleted object that does not fail reads to the right end")
 	}

@@ -179,7 +179,7 @@ func racingManifestAndContent(t *testing.T, m *index) {
 		)
 		require.True(t, typed[*store.MissingError](errs[0]), "a manifest beside the deletion of its layer is put, or refused with *MissingError: %v", errs[0])
 		require.True(t, typed[*store.ReferencedError](errs[1]), "a deletion beside a manifest that needs the layer succeeds, or is refused with *ReferencedError: %v", errs[1])
-		require.True(t, (errs[0] == nil) != (errs[1] == nil), "either the manifest is refused or its layer stays, and no third outcome: put %v, delete %v", errs[0], errs[1])
+		require.NotEqual(t, errs[0] == nil, errs[1] == nil, "either the manifest is refused or its layer stays, and no third outcome: put %v, delete %v", errs[0], errs[1])
 		if errs[0] == nil {
 			for _, layer := range layers {
 				_, err := m.last.Content(t.Context(), repository, layer)
@@ -202,7 +202,7 @@ func racingIndexAndChild(t *testing.T, m *index) {
 		)
 		require.True(t, typed[*store.MissingError](errs[0]), "an index beside the deletion of its child is put, or refused with *MissingError: %v", errs[0])
 		require.True(t, typed[*store.ReferencedError](errs[1]), "a deletion beside an index that lists it succeeds, or is refused with *ReferencedError: %v", errs[1])
-		require.True(t, (errs[0] == nil) != (errs[1] == nil), "either the index is refused or its child stays, and no third outcome: put %v, delete %v", errs[0], errs[1])
+		require.NotEqual(t, errs[0] == nil, errs[1] == nil, "either the index is refused or its child stays, and no third outcome: put %v, delete %v", errs[0], errs[1])
 		_, err := m.last.Manifest(t.Context(), repository, byDigest(child))
 		require.Equal(t, errs[0] == nil, err == nil, "the child is there exactly if the index was accepted")
 	}

@@ -48,7 +48,7 @@ func everything() store.ReferrersPage { return store.ReferrersPage{Limit: all} }
 
 func referrerDescriptors(t *testing.T, m *index) {
 	subject := m.putManifest(t, imageOf(repository, "subject"))
-	put := fullManifest(repository)
+	put := fullManifest()
 	put.Manifest.Subject = subject
 	m.putManifest(t, put)
 	found, err := m.last.Referrers(t.Context(), repository, subject, everything())

@@ -145,7 +145,7 @@ func mountUnknown(t *testing.T, m *index) {
 		m.clock.Advance(time.Minute)
 		_, err := m.first.Mount(t.Context(), try.digest, try.from, to)
 		require.ErrorIs(t, err, store.ErrContentUnknown, "mounting fails with ErrContentUnknown when %s", name)
-		require.Equal(t, len(before), len(m.candidates(t)), "a mount that failed makes no candidate")
+		require.Len(t, m.candidates(t), len(before), "a mount that failed makes no candidate")
 		require.True(t, before[place{repository, d}].Equal(m.candidates(t)[place{repository, d}]), "a mount that failed touches no candidate")
 	}
 	require.Equal(t, []string{repository}, m.repositories(t), "a mount that failed makes no repository")
