@@ -332,55 +332,6 @@ func (l lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestAStalledBodyIsGivenUp(t *testing.T) {
-	t.Parallel()
-	s := serve(t, &fake{upload: registry.Upload{ID: "id"}}, &registry.HandlerOptions{IdleTimeout: 50 * time.Millisecond})
-	r, w := io.Pipe()
-	defer w.Close()
-	go func() { _, _ = w.Write([]byte("some")) }() // and nothing more
-	got := s.send(t, "PATCH", "/v2/a/blobs/uploads/id", r).wants(t, http.StatusRequestTimeout, "REQUEST_TIMEOUT")
-	assert.NotEmpty(t, got.header.Get("Docker-Distribution-Api-Version"))
-}
-
-func TestABodyThatKeepsComingIsNotGivenUp(t *testing.T) {
-	t.Parallel()
-	const timeout = 200 * time.Millisecond
-	s := serve(t, &fake{upload: registry.Upload{ID: "id"}}, &registry.HandlerOptions{IdleTimeout: timeout})
-	r, w := io.Pipe()
-	go func() {
-		tick := time.NewTicker(timeout / 8)
-		defer tick.Stop()
-		for range 24 { // three timeouts in all
-			<-tick.C
-			_, _ = w.Write([]byte("."))
-		}
-		_ = w.Close()
-	}()
-	s.send(t, "PATCH", "/v2/a/blobs/uploads/id", r).wants(t, http.StatusAccepted)
-}
-
-func TestADeadlineDoesNotOutliveItsRequest(t *testing.T) {
-	t.Parallel()
-	const timeout = 30 * time.Millisecond
-	release := make(chan struct{})
-	r := &fake{blob: strings.Repeat("x", 1<<20), upload: registry.Upload{ID: "id"}}
-	r.appendBody = func(ctx context.Context, body io.Reader) error {
-		if _, err := io.Copy(io.Discard, body); err != nil {
-			return err
-		}
-		<-release // as long as a registry may take to save
-		return ctx.Err()
-	}
-	s := serve(t, r, &registry.HandlerOptions{IdleTimeout: timeout})
-	time.AfterFunc(4*timeout, func() { close(release) })
-	s.send(t, "PATCH", "/v2/a/blobs/uploads/id", "all of it").wants(t, http.StatusAccepted)
-
-	path := "/v2/a/blobs/" + digest.FromString(r.blob).String()
-	s.send(t, "GET", path, nil).wants(t, http.StatusOK)
-	<-time.After(4 * timeout)
-	s.send(t, "GET", path, nil).wants(t, http.StatusOK) // on the same connection
-}
-
 func TestAServerThatStopsWakesItsUploads(t *testing.T) {
 	t.Parallel()
 	base, stop := context.WithCancel(t.Context())
