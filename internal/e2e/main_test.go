@@ -101,7 +101,7 @@ func writeHtpasswd(t *testing.T) string {
 	return path
 }
 
-// requireRefused runs a push that must fail for want of a login, on sites that
+// requireRefused runs a client that must fail for want of a login, on sites that
 // ask for one.
 func (s *site) requireRefused(t *testing.T, name string, args ...string) {
 	t.Helper()
@@ -109,7 +109,7 @@ func (s *site) requireRefused(t *testing.T, name string, args ...string) {
 		return
 	}
 	_, err := s.Try(t, name, args...)
-	require.Error(t, err, "a push without a login must be refused")
+	require.Error(t, err, "%s %v without a login must be refused", name, args)
 	require.Regexp(t, `(?i)unauthorized|401|no basic auth|authentication required|credential`, err.Error(),
 		"the client must be told that it has to log in")
 }
