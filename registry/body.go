@@ -11,7 +11,8 @@ import (
 )
 
 // idle keeps a deadline of a connection ahead of the present for as long as bytes move: between one and one and a quarter
-// timeouts after the last ones. Its zero value does nothing.
+// timeouts after the last ones. net/http removes the deadline when the request ends, and that of reading as soon as the whole body
+// was read. Its zero value does nothing.
 type idle struct {
 	timeout    time.Duration
 	connection http.ResponseWriter
@@ -36,17 +37,7 @@ func (i *idle) renew() {
 }
 
 // struck reports whether the deadline has passed.
-func (i *idle) struck() bool { return i.armed() && time.Since(i.renewed) >= i.timeout }
-
-func (i *idle) armed() bool { return !i.renewed.IsZero() }
-
-// disarm removes the deadline, which would otherwise strike the connection's next request.
-func (i *idle) disarm() {
-	if i.armed() {
-		_ = i.until(time.Time{})
-		i.renewed = time.Time{}
-	}
-}
+func (i *idle) struck() bool { return !i.renewed.IsZero() && time.Since(i.renewed) >= i.timeout }
 
 func (i *idle) until(deadline time.Time) error {
 	return i.set(http.NewResponseController(i.connection), deadline)
@@ -94,7 +85,6 @@ func (b *body) Read(p []byte) (int, error) {
 		return n, nil
 	case errors.Is(err, io.EOF):
 		b.ended = true
-		b.idle.disarm() // else it would strike while the registry finishes
 		return n, io.EOF
 	}
 	return n, b.fail(err)

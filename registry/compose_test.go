@@ -162,11 +162,11 @@ func TestRouteMountsWithinAChildOnly(t *testing.T) {
 func TestRouteMergesTheChildrensNames(t *testing.T) {
 	t.Parallel()
 	fallback := &fake{names: sorted([]string{"a", "hub/hidden", "huba", "hubble", "z/a", "z/b", "hub-x", "hub.x", "x"})}
-	hub := &fake{names: sorted([]string{"a", "hub", "hub/a", "hub/b/c", "hub/library", "hub/library/hidden", "z"})}
+	hub := &fake{names: sorted([]string{"a", "hub", "hub/a", "hub/b/c", "hub/library", "hub/library/hidden", "hub/library/zz", "hub/zz", "z"})}
 	library := &fake{names: sorted([]string{"hub/library/alpine", "hub/library/zsh", "other"})}
 	silent := &fake{err: registry.ErrUnsupported, names: []string{"silent/a"}}
 	r := route(t, map[string]*fake{"": fallback, "hub": hub, "hub/library": library, "silent": silent})
-	want := sorted([]string{"a", "huba", "hubble", "z/a", "z/b", "hub-x", "hub.x", "x", "hub", "hub/a", "hub/b/c", "hub/library/alpine", "hub/library/zsh"})
+	want := sorted([]string{"a", "huba", "hubble", "z/a", "z/b", "hub-x", "hub.x", "x", "hub", "hub/a", "hub/b/c", "hub/library/alpine", "hub/library/zsh", "hub/zz"})
 	for limit := 1; limit <= len(want)+1; limit++ {
 		var got []string
 		for after := ""; ; {

@@ -186,7 +186,6 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if err = h.serve(w, req); err != nil {
 		h.refuse(w, req, err)
 	}
-	w.end()
 	req.body.end()
 }
 

@@ -72,6 +72,20 @@ func TestABodyThatStallsIsGivenUp(t *testing.T) {
 	})
 }
 
+func TestAnUploadThatStallsIsKeptAsFarAsItCame(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := servePipes(newLocal(nil), nil)
+		defer stop()
+		location := s.startUpload(t, "a")
+		r, w := io.Pipe()
+		defer w.Close()
+		go func() { _, _ = w.Write([]byte("some")) }()
+		s.send(t, "PATCH", location, r).wants(t, http.StatusRequestTimeout, "REQUEST_TIMEOUT")
+		s.send(t, "GET", location, nil).wants(t, http.StatusNoContent).wantsUpload(t, location, 4)
+	})
+}
+
 func TestABodyThatKeepsComingIsNotGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -203,16 +203,5 @@ func disconnected(err error) bool {
 		errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// end flushes what was written while its deadline still holds, and leaves the connection without one.
-func (w *response) end() {
-	if !w.idle.armed() {
-		return
-	}
-	if !w.gone {
-		_ = http.NewResponseController(w.ResponseWriter).Flush()
-	}
-	w.idle.disarm()
-}
-
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
