@@ -1,0 +1,87 @@
+// Command ocikit is a container registry in one static binary, made of the packages of this module: docker, podman, helm and the
+// others push to it and pull from it.
+//
+//	ocikit serve
+//
+// serves on http://localhost:5000 and keeps everything in ./ocikit-data. See ocikit serve --help for the rest; every flag can be set
+// in the environment as well, --listen as OCIKIT_LISTEN.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// commands is the command line.
+type commands struct {
+	Serve   serveCommand   `cmd:"" help:"Serve a registry."`
+	Version versionCommand `cmd:"" help:"Tell which version this is."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run carries out a command line until it is done, or ctx ends, and returns the process's exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	exit := -1
+	parser, err := kong.New(&commands{},
+		kong.Name("ocikit"),
+		kong.Description("A container registry. Flags can be set in the environment as well: --listen as OCIKIT_LISTEN."),
+		kong.DefaultEnvars("OCIKIT"),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { exit = code }),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(output{stdout: stdout, stderr: stderr}),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "ocikit:", err)
+		return 1
+	}
+	command, err := parser.Parse(args)
+	if exit >= 0 {
+		return exit // help was asked for
+	}
+	if err == nil {
+		err = command.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "ocikit:", err)
+		return 1
+	}
+	return 0
+}
+
+// output is where a command writes.
+type output struct{ stdout, stderr io.Writer }
+
+type versionCommand struct{}
+
+// Run prints the version that the binary was built from.
+func (versionCommand) Run(out output) error {
+	version, revision := "(devel)", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if info.Main.Version != "" {
+			version = info.Main.Version
+		}
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				revision = " " + setting.Value
+			}
+		}
+	}
+	_, err := fmt.Fprintf(out.stdout, "ocikit %s%s %s %s/%s\n", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}

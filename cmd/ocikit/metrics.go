@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/ocikit/ocikit/registry"
+	"github.com/ocikit/ocikit/staging"
+)
+
+// metrics counts for Prometheus. Its labels have few values: no repository is among them.
+type metrics struct {
+	all      *prometheus.Registry
+	requests *prometheus.CounterVec
+	latency  *prometheus.HistogramVec
+	read     *prometheus.CounterVec
+	written  *prometheus.CounterVec
+	uploads  prometheus.Gauge
+}
+
+func newMetrics(budget *staging.Budget) *metrics {
+	m := &metrics{
+		all: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ocikit_requests_total", Help: "Requests that were answered.",
+		}, []string{"route", "method", "status"}),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "ocikit_request_duration_seconds", Help: "Time from a request's header to the end of its answer.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+		}, []string{"route", "method", "status"}),
+		read: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ocikit_request_bytes_total", Help: "Bytes of requests' bodies that were read.",
+		}, []string{"route"}),
+		written: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ocikit_response_bytes_total", Help: "Bytes of answers' bodies that were written.",
+		}, []string{"route"}),
+		uploads: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "ocikit_uploads_receiving", Help: "Uploads whose bytes are being received now.",
+		}),
+	}
+	held := func() float64 { return float64(budget.Held()) }
+	size := func() float64 { return float64(budget.Size()) }
+	m.all.MustRegister(
+		m.requests, m.latency, m.read, m.written, m.uploads,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ocikit_upload_memory_held_bytes", Help: "Buffers that uploads hold."}, held),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ocikit_upload_memory_bytes", Help: "Buffers that uploads may hold together."}, size),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return m
+}
+
+func (m *metrics) observe(o registry.Observation) {
+	status := strconv.Itoa(o.Status)
+	m.requests.WithLabelValues(o.Route, o.Method, status).Inc()
+	m.latency.WithLabelValues(o.Route, o.Method, status).Observe(o.Duration.Seconds())
+	m.read.WithLabelValues(o.Route).Add(float64(o.Read))
+	m.written.WithLabelValues(o.Route).Add(float64(o.Written))
+}
+
+// handler serves /metrics.
+func (m *metrics) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.all, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// count counts the uploads that r is receiving.
+func (m *metrics) count(r registry.Registry) registry.Registry { return counted{r, m.uploads} }
+
+type counted struct {
+	registry.Registry
+	uploads prometheus.Gauge
+}
+
+func (c counted) PushBlob(ctx context.Context, repository string, d digest.Digest, body io.Reader, size int64) (ocispec.Descriptor, error) {
+	c.uploads.Inc()
+	defer c.uploads.Dec()
+	return c.Registry.PushBlob(ctx, repository, d, body, size)
+}
+
+func (c counted) AppendUpload(ctx context.Context, repository, id string, chunk registry.Chunk) (registry.Upload, error) {
+	c.uploads.Inc()
+	defer c.uploads.Dec()
+	return c.Registry.AppendUpload(ctx, repository, id, chunk)
+}
+
+func (c counted) FinishUpload(ctx context.Context, repository, id string, chunk registry.Chunk, d digest.Digest) (ocispec.Descriptor, error) {
+	c.uploads.Inc()
+	defer c.uploads.Dec()
+	return c.Registry.FinishUpload(ctx, repository, id, chunk, d)
+}

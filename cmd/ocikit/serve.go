@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/ocikit/ocikit/registry"
+	"github.com/ocikit/ocikit/staging"
+)
+
+// serveCommand is the server's configuration: what the library's options are called on a command line.
+type serveCommand struct {
+	Listen      string `default:"127.0.0.1:5000" placeholder:"HOST:PORT" help:"Where to listen (${default}). \":5000\" is every address."`
+	ExternalURL string `name:"external-url" placeholder:"URL" help:"What clients call this registry. Its path, if it has one, stands before /v2 in every URL."`
+	TLSCert     string `name:"tls-cert" type:"path" placeholder:"FILE" help:"Certificate chain (PEM). Read again when the file changes."`
+	TLSKey      string `name:"tls-key" type:"path" placeholder:"FILE" help:"Private key (PEM)."`
+
+	Data     string `default:"ocikit-data" type:"path" placeholder:"DIR" help:"Folder of the index and the objects, unless they are elsewhere (./ocikit-data)."`
+	Database string `placeholder:"URL" help:"Index: sqlite:PATH, or memory: (sqlite:DATA/index.sqlite)."`
+	Objects  string `placeholder:"URL" help:"Objects: file:DIR, or memory: (file:DATA/objects)."`
+	Sync     bool   `default:"true" negatable:"" help:"Answer a push only when the disk has it. --sync=false is faster, and loses in a power cut."`
+
+	Htpasswd string `type:"path" placeholder:"FILE" help:"Users and their passwords, as htpasswd -B writes them. Without it anybody may do everything."`
+	Policy   string `type:"path" placeholder:"FILE" help:"Who may pull, push and delete where (YAML). Needs --htpasswd."`
+
+	Delete                 bool     `default:"true" negatable:"" help:"Allow deleting."`
+	ImmutableTags          []string `placeholder:"PATTERN" help:"Tags that can be created but not moved or deleted: v*, or team/**:v*."`
+	AllowMissingReferences bool     `help:"Take manifests that refer to what is not here (sparse indexes)."`
+	AllowUnknownManifests  bool     `help:"Take manifests of other types than OCI's and Docker's."`
+	MaxManifest            size     `default:"4MiB" placeholder:"SIZE" help:"Largest manifest (${default})."`
+	MaxBlob                size     `placeholder:"SIZE" help:"Largest blob (what the objects can take)."`
+	UploadMemory           size     `default:"64MiB" placeholder:"SIZE" help:"Buffers of all uploads together (${default})."`
+
+	MetricsListen   string        `placeholder:"HOST:PORT" help:"Where to serve Prometheus metrics, on /metrics. Off by default."`
+	LogLevel        slog.Level    `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
+	LogFormat       string        `default:"text" enum:"text,json" placeholder:"FORMAT" help:"text or json (${default})."`
+	LogRequests     slog.Level    `default:"info" placeholder:"LEVEL" help:"Level of the line about each request (${default})."`
+	ShutdownTimeout time.Duration `default:"10s" placeholder:"DURATION" help:"How long requests under way may go on after SIGTERM before uploads are saved as they are (${default})."`
+}
+
+// Run serves until ctx ends. It fails before it has changed anything if the configuration is wrong.
+func (c *serveCommand) Run(ctx context.Context, out output) error {
+	settings, err := c.check()
+	if err != nil {
+		return err
+	}
+	log := c.logger(out)
+	authorize, err := c.authorize(log)
+	if err != nil {
+		return err
+	}
+	listeners, err := c.listen(ctx)
+	if err != nil {
+		return err
+	}
+	defer listeners.close()
+	stores, err := c.openStores()
+	if err != nil {
+		return err
+	}
+	defer stores.close(log)
+
+	budget := staging.NewBudget(int64(c.UploadMemory))
+	metrics := newMetrics(budget)
+	local := registry.NewLocal(stores.meta, stores.objects, &registry.LocalOptions{
+		Budget:                budget,
+		MaxBlob:               int64(c.MaxBlob),
+		Immutable:             settings.immutable,
+		NoDelete:              !c.Delete,
+		AllowMissing:          c.AllowMissingReferences,
+		AllowUnknownManifests: c.AllowUnknownManifests,
+	})
+	handler := registry.NewHandler(metrics.count(local), &registry.HandlerOptions{
+		Authorize:   authorize,
+		Observe:     observers(metrics.observe, requestLog(log, c.LogRequests)),
+		Logger:      log,
+		BasePath:    settings.basePath,
+		MaxManifest: int64(c.MaxManifest),
+	})
+	c.limitMemory(stores.volatile)
+	c.announce(log, listeners, stores, settings)
+	return c.serve(ctx, log, listeners, settings, handler, metrics)
+}
+
+// announce says where the registry is, what it stores on, and what somebody should know who has just started it.
+func (c *serveCommand) announce(log *slog.Logger, l listeners, s stores, settings settings) {
+	scheme := "http"
+	if settings.tls != nil {
+		scheme = "https"
+	}
+	attrs := []any{
+		"url", fmt.Sprintf("%s://%s%s", scheme, l.registry.Addr(), settings.basePath),
+		"database", s.database, "objects", s.objectsName, "sync", c.Sync,
+	}
+	if l.metrics != nil {
+		attrs = append(attrs, "metrics", fmt.Sprintf("http://%s/metrics", l.metrics.Addr()))
+	}
+	log.Info("serving", attrs...)
+	if c.Htpasswd == "" && !isLoopback(l.registry.Addr()) {
+		log.Warn("anybody who reaches this address may push and delete: set --htpasswd, or listen on 127.0.0.1 behind a proxy that authenticates")
+	}
+	if s.volatile {
+		log.Warn("everything is kept in memory and gone when this process ends")
+	}
+	if !c.Sync && !s.volatile {
+		log.Warn("--sync=false: a power cut can lose what was acknowledged, or damage the index beyond use")
+	}
+}
+
+func isLoopback(address net.Addr) bool {
+	tcp, ok := address.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// serve runs the servers until ctx ends, or one of them fails.
+func (c *serveCommand) serve(ctx context.Context, log *slog.Logger, l listeners, settings settings, handler http.Handler, m *metrics) error {
+	servers := newServers(log, l, settings, handler, m)
+	failed := servers.start()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	log.Info("shutting down", "timeout", c.ShutdownTimeout)
+	return servers.shutdown(c.ShutdownTimeout)
+}
