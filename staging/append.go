@@ -15,7 +15,8 @@ import (
 // cancels ctx has to unblock the body.
 //
 // Errors: [store.ErrSessionUnknown]; [*OffsetError] when the chunk does not begin where the upload stands, in which
-// case nothing has changed, or when another writer took over; [*BodyError]; [*SizeError]; [ErrBusy].
+// case nothing has changed, or when another writer took over; [*BodyError]; [*SizeError]; [ErrBusy]. After any other the
+// upload goes on from where Status says.
 func (s *Stage) Append(ctx context.Context, repository, id string, chunk Chunk) (Upload, error) {
 	session, err := s.claim(ctx, repository, id, chunk, false)
 	if err == nil && session.State == store.SessionFinished {
@@ -26,11 +27,7 @@ func (s *Stage) Append(ctx context.Context, repository, id string, chunk Chunk) 
 	}
 	w := s.newWriter(ctx, session, session.Algorithm)
 	defer w.close()
-	err = w.receive(ctx, chunk)
-	if settled := w.settle(true); err == nil {
-		err = settled
-	}
-	if err != nil {
+	if err := errors.Join(w.receive(ctx, chunk), w.settle(true)); err != nil {
 		return Upload{}, fmt.Errorf("append to upload: %w", s.explain(ctx, repository, id, err))
 	}
 	return s.upload(&w.session), nil
@@ -72,9 +69,12 @@ func (s *Stage) explain(ctx context.Context, repository, id string, err error) e
 	if !errors.Is(err, store.ErrFenced) {
 		return err
 	}
-	upload, unknown := s.Status(context.WithoutCancel(ctx), repository, id)
-	if unknown != nil {
-		return unknown
+	upload, unknown := s.Status(ctx, repository, id)
+	switch {
+	case errors.Is(unknown, store.ErrSessionUnknown):
+		return store.ErrSessionUnknown
+	case unknown != nil:
+		return errors.Join(err, unknown)
 	}
 	return &OffsetError{Upload: upload}
 }

@@ -11,11 +11,12 @@ import (
 	"github.com/ocikit/ocikit/store"
 )
 
-// body reads bytes that lie in several places, tails in the store among them, as one seekable stream: what a part is made of when it
-// joins what earlier requests left. It holds none of them in memory.
+// body reads bytes that lie in several places, tails in the store among them, as one seekable stream: what a part is
+// made of when it joins what earlier requests left. It holds none of them in memory.
 //
-// What is read back is not believed: as it passes, it is hashed on from the last part's end, and has to lead to the state that was
-// saved with it.
+// What is read back is not believed: as it passes, it is hashed on from the last part's end, and has to lead to the
+// state that was saved with it. A store may read more than once, to sign the bytes or to send them again, and what it
+// keeps is the last reading; so each reading from the start is a check from the start.
 type body struct {
 	ctx     context.Context
 	objects store.Objects
@@ -26,10 +27,10 @@ type body struct {
 	open    io.ReadCloser // the tail that is being read, up to
 	openEnd int64
 
-	check    *hashes // nil: nothing is read back
-	checked  int64   // bytes that check has seen
-	checkEnd int64   // bytes that it has to see
-	want     []byte  // the state that it has to come to
+	from, want []byte  // the hash's states before what is verified, and after it
+	check      *hashes // in between; nil: nothing is read back
+	checked    int64   // bytes that check has seen
+	checkEnd   int64   // bytes that it has to see
 }
 
 // source is either an object or bytes.
@@ -61,22 +62,27 @@ func (b *body) add(s source) {
 	b.size += s.size
 }
 
-// verify makes the bytes added so far be hashed from one state to another. An unreadable state verifies nothing.
-func (b *body) verify(from *hashes, want []byte) {
-	if from.first != nil {
-		from.second = nil
-		b.check, b.checkEnd, b.want = from, b.size, want
+// verify makes the bytes added so far be hashed from one saved state to another.
+func (b *body) verify(from, want []byte) {
+	b.from, b.want, b.checkEnd = from, want, b.size
+	b.recheck()
+}
+
+// recheck begins the check anew.
+func (b *body) recheck() {
+	if b.from != nil {
+		b.check, b.checked = wakeHashes(b.from), 0
 	}
 }
 
-// verified reports whether what was read back is what was received; nil as well if nothing was.
+// verified reports whether what was read back is what was received; nil as well if nothing was to be.
 func (b *body) verified() error {
 	if b.check == nil {
 		return nil
 	}
-	first, _, _ := splitStates(b.want)
+	want, _, _ := splitStates(b.want)
 	got, _, _ := splitStates(b.check.state())
-	if b.checked < b.checkEnd || !bytes.Equal(first, got) {
+	if b.checked < b.checkEnd || !bytes.Equal(want, got) {
 		return errReadBack
 	}
 	return nil
@@ -131,10 +137,13 @@ func (b *body) read(p []byte) (int, error) {
 // Seek implements io.Seeker.
 func (b *body) Seek(offset int64, whence int) (int64, error) {
 	switch whence {
+	case io.SeekStart:
 	case io.SeekCurrent:
 		offset += b.pos
 	case io.SeekEnd:
 		offset += b.size
+	default:
+		return 0, errors.New("seek from nowhere")
 	}
 	if offset < 0 {
 		return 0, errors.New("seek before the start")
@@ -145,6 +154,9 @@ func (b *body) Seek(offset int64, whence int) (int64, error) {
 		}
 	}
 	b.pos = offset
+	if offset == 0 {
+		b.recheck()
+	}
 	return offset, nil
 }
 

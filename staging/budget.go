@@ -11,12 +11,18 @@ import (
 // ErrBusy says that no buffer came free in time. What the upload had received before is kept.
 var ErrBusy = errors.New("no buffer came free in time")
 
-// pageSize is what a client that sends nothing can hold of a [Budget]. It is a multiple of what a chunked body is read in.
-const pageSize = 64 << 10
+const (
+	// pageSize is what a client that sends nothing can hold of a [Budget]. It is a multiple of what a chunked body is
+	// read in.
+	pageSize = 64 << 10
 
-// Budget bounds the memory that uploads buffer in, for a whole process: share one between everything that stages. Buffers
-// are handed out in pages of 64 KiB as bytes arrive. When there are none left, uploads wait, first come first served; they do not
-// grow. The zero value has no pages; use [NewBudget].
+	// pageWait is how long an upload that holds buffers waits for one more before it gives them back.
+	pageWait = 50 * time.Millisecond
+)
+
+// Budget bounds the memory that uploads buffer in, for a whole process: share one between everything that stages.
+// Buffers are handed out in pages of 64 KiB as bytes arrive. When there are none left, uploads wait, first come first
+// served; they do not grow. The zero value has no pages; use [NewBudget].
 type Budget struct {
 	mu      sync.Mutex
 	free    [][]byte
@@ -28,8 +34,8 @@ type Budget struct {
 // DefaultBudget is the size of a budget in bytes where nobody chose one: 64 MiB.
 const DefaultBudget = 64 << 20
 
-// NewBudget returns a budget of size bytes, rounded down to pages, at least 16 of them (1 MiB). Pages are allocated when they are first needed, and
-// then kept.
+// NewBudget returns a budget of size bytes, rounded down to pages, at least 16 of them (1 MiB). Pages are allocated
+// when they are first needed, and then kept.
 func NewBudget(size int64) *Budget {
 	pages := max(int(size/pageSize), 16)
 	return &Budget{unmade: pages, total: pages}
@@ -45,68 +51,80 @@ func (b *Budget) Held() int64 {
 	return int64(b.total-b.unmade-len(b.free)) * pageSize
 }
 
-// try returns a page, or nil when there is none, or others wait already.
-func (b *Budget) try() []byte {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.tryLocked()
-}
-
-func (b *Budget) tryLocked() []byte {
-	switch {
-	case len(b.waiting) > 0:
-		return nil
-	case len(b.free) > 0:
-		page := b.free[len(b.free)-1]
-		b.free = b.free[:len(b.free)-1]
-		return page
-	case b.unmade > 0:
-		b.unmade--
-		return make([]byte, pageSize)
-	}
-	return nil
-}
-
-// take waits for a page, for at most the given time. ErrBusy, or the context's error.
-func (b *Budget) take(ctx context.Context, wait time.Duration) ([]byte, error) {
-	b.mu.Lock()
-	if page := b.tryLocked(); page != nil {
-		b.mu.Unlock()
+// take waits for a page, for at most the given time. ErrBusy, or the context's error, or settle's.
+//
+// When no page comes soon, settle is called, which gives back all that the caller holds, and the caller keeps its place.
+// Whoever waits for long so holds nothing, and uploads cannot wait for each other's pages in a circle.
+func (b *Budget) take(ctx context.Context, wait time.Duration, settle func() error) ([]byte, error) {
+	page, place := b.join()
+	if page != nil {
 		return page, nil
 	}
-	mine := make(chan []byte, 1)
-	b.waiting = append(b.waiting, mine)
-	b.mu.Unlock()
+	page, err := await(ctx, place, min(pageWait, wait))
+	if errors.Is(err, ErrBusy) {
+		if err = settle(); err == nil {
+			page, err = await(ctx, place, wait)
+		}
+	}
+	if err != nil {
+		b.leave(place)
+		return nil, err
+	}
+	return page, nil
+}
 
+// join returns a page, or a place in the queue.
+func (b *Budget) join() (page []byte, place chan []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if free := len(b.free) - 1; len(b.waiting) == 0 && free >= 0 {
+		page, b.free = b.free[free], b.free[:free]
+		return page, nil
+	}
+	if len(b.waiting) == 0 && b.unmade > 0 {
+		b.unmade--
+		return make([]byte, pageSize), nil
+	}
+	place = make(chan []byte, 1)
+	b.waiting = append(b.waiting, place)
+	return nil, place
+}
+
+// await waits at a place in the queue.
+func await(ctx context.Context, place <-chan []byte, wait time.Duration) ([]byte, error) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
-	case page := <-mine:
+	case page := <-place:
 		return page, nil
 	case <-timer.C:
-		return b.leave(mine, ErrBusy)
+		return nil, ErrBusy
 	case <-ctx.Done():
-		return b.leave(mine, context.Cause(ctx))
+		return nil, context.Cause(ctx)
 	}
 }
 
-// leave gives up waiting. A page that was handed over meanwhile is taken after all.
-func (b *Budget) leave(mine chan []byte, err error) ([]byte, error) {
+// leave gives up a place in the queue. A page that was handed over meanwhile goes to whoever is next.
+func (b *Budget) leave(place chan []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if i := slices.Index(b.waiting, mine); i >= 0 {
+	if i := slices.Index(b.waiting, place); i >= 0 {
 		b.waiting = slices.Delete(b.waiting, i, i+1)
-		return nil, err
+		return
 	}
-	return <-mine, nil
+	b.giveLocked(<-place)
 }
 
 // give returns a page.
 func (b *Budget) give(page []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.giveLocked(page)
+}
+
+func (b *Budget) giveLocked(page []byte) {
 	if len(b.waiting) > 0 {
-		b.waiting[0] <- page
+		b.waiting[0] <- page // never blocks: a place takes one page
 		b.waiting = slices.Delete(b.waiting, 0, 1)
 		return
 	}

@@ -13,22 +13,31 @@ import (
 	"github.com/ocikit/ocikit/store"
 )
 
-// Finish adds a last chunk, which may be empty, and makes the upload content of its repository, if its bytes have the digest d; it
-// returns their number.
+// Finish adds a last chunk, which may be empty, and makes the upload content of its repository, if its bytes have the
+// digest d; it returns their number.
 //
-// Finishing costs at most one read of a small tail, one part and one completion, whatever the size; an upload that fits a part and came
-// in one request costs no object request at all here, or one if its bytes came with this very call. Only when the digest's algorithm was not the one hashed
-// (sha512 that nobody announced, beyond the first part) the content is read back.
+// Finishing costs at most one read of a tail, one part and one completion, whatever the size; an upload that fits a part
+// and came in one request costs no object request at all here, or one if its bytes came with this very call. Only when
+// the digest's algorithm was not the one hashed (sha512 that nobody announced, beyond the first part), or when the saved
+// hash cannot be read, the content is read back.
 //
-// Finishing again with the same digest succeeds, as long as the content is still there, on any replica. Errors are those of
-// [Stage.Append], and [*cas.MismatchError]: nothing is visible then, and the upload can be finished with another digest.
+// Finishing again with the same digest succeeds, as long as the content is still there, on any replica. Errors are those
+// of [Stage.Append], with what it says of the bytes that came when the body fails; [cas.ErrDigest]; and
+// [*cas.MismatchError]: nothing is visible then, the last chunk is dropped as far as it was not saved on the way, and the
+// upload can be continued or finished with another digest.
 func (s *Stage) Finish(ctx context.Context, repository, id string, chunk Chunk, d digest.Digest) (size int64, err error) {
+	if _, err := cas.ParseDigest(string(d)); err != nil {
+		return 0, fmt.Errorf("finish upload: %w", err)
+	}
 	size, err = s.finish(ctx, repository, id, chunk, d)
 	if errors.Is(err, store.ErrFenced) {
 		// Whoever took over may have finished with the same digest: two answers to one closing request, sent twice.
-		size, err = s.finished(context.WithoutCancel(ctx), repository, id, d)
-		if err != nil {
-			err = s.explain(ctx, repository, id, store.ErrFenced)
+		var other error
+		size, other = s.finished(ctx, repository, id, d)
+		if other != nil {
+			err = s.explain(ctx, repository, id, err)
+		} else {
+			err = nil
 		}
 	}
 	if err != nil {
@@ -109,29 +118,47 @@ func (w *writer) prepare(d digest.Digest) error {
 		return nil
 	}
 	if w.rest()+w.current.size > 0 {
-		if err := w.send(&w.current, false); err != nil {
+		if err := w.send(&w.current, func() {}); err != nil {
 			return err
 		}
 		if err := w.collect(); err != nil {
 			return err
 		}
+		w.current.release(false)
 	}
-	w.session.Digest = got
+	// The claim is over, whatever comes of this: the last part may be too small to be followed by another, so that it
+	// must not be counted by a session that is not completing.
+	w.ended, w.session.Digest = true, got
 	return w.record(store.Save{Complete: true, Digest: got})
 }
 
-// sum returns the digest of all that has come. What was not hashed as it came is read back while it is small, and otherwise unknown ("") until it is
-// complete.
+// sum returns the digest of all that has come, or "" when that is not known before the parts are completed.
 func (w *writer) sum(a digest.Algorithm) (digest.Digest, error) {
-	if w.hashes.second != nil {
-		w.current.each(w.hashes.writeRest)
-	}
+	w.current.each(w.hashes.writeRest)
 	if got := w.hashes.sum(a); got != "" || w.session.PartsEnd > 0 {
 		return got, nil
 	}
-	content := w.body(&w.current)
-	got, err := a.FromReader(content)
-	return got, errors.Join(err, content.verified(), content.Close())
+	if err := w.rehash(a); err != nil {
+		return "", err
+	}
+	return w.hashes.sum(a), nil
+}
+
+// rehash hashes anew, by the algorithm, what is in no part. What is read back later is then held against that.
+func (w *writer) rehash(a digest.Algorithm) error {
+	known := newHashes(a)
+	content := w.body(&buffer{})
+	_, err := io.Copy(known.first, content)
+	if err == nil {
+		err = content.verified()
+	}
+	if err := errors.Join(err, content.Close()); err != nil {
+		return err
+	}
+	w.session.Hash = known.state()
+	w.current.each(known.write)
+	w.hashes = known
+	return nil
 }
 
 // inParts reports whether the content will be made of parts. An upload that was begun for a part that failed has none.
@@ -142,8 +169,7 @@ func (w *writer) single() (store.Content, error) {
 	size := w.received()
 	switch {
 	case len(w.session.Tails) == 0 && size <= max(w.stage.options.InlineLimit, 0):
-		w.keepInline()
-		return store.Content{Size: size, Inline: w.session.Inline}, nil
+		return store.Content{Size: size, Inline: w.inline()}, nil
 	case len(w.session.Tails) == 1 && w.session.Tails[0].Size == size && strings.HasPrefix(string(w.session.Tails[0].Key), store.BlobPrefix):
 		return store.Content{Size: size, Key: w.session.Tails[0].Key}, nil
 	}
@@ -182,10 +208,11 @@ func (w *writer) complete(d digest.Digest) error {
 
 // lost ends an upload whose parts the store does not have any more: better no content than wrong content.
 func (w *writer) lost(err error) error {
-	ref := w.stage.ref(w.session.Repository, w.session.ID)
-	if _, dropped := w.stage.meta.DropSession(w.work, ref); dropped != nil {
-		return errors.Join(err, dropped)
+	dropped, failed := w.stage.meta.DropSession(w.work, w.stage.ref(w.session.Repository, w.session.ID))
+	if failed != nil {
+		return errors.Join(err, failed)
 	}
+	w.stage.abort(w.work, &dropped)
 	return fmt.Errorf("%w: %w", store.ErrSessionUnknown, err)
 }
 

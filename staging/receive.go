@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// pageWait is how long an upload that holds buffers waits for one more before it saves what it has and gives them back. Whoever
-// waits longer holds nothing, so uploads cannot wait for each other's buffers in a circle.
-const pageWait = 50 * time.Millisecond
+// maxEmptyReads is how many Reads in a row may return nothing, before the body is given up; as in package bufio.
+const maxEmptyReads = 100
 
 // receive takes the chunk's bytes until it ends or fails. What it took is durable only after settle.
 func (w *writer) receive(ctx context.Context, chunk Chunk) error {
@@ -22,7 +21,7 @@ func (w *writer) receive(ctx context.Context, chunk Chunk) error {
 	}
 	in := newReceiver(chunk.Body)
 	defer in.stop()
-	for {
+	for empty := 0; empty < maxEmptyReads; empty++ {
 		space, err := w.space(ctx)
 		if err != nil {
 			return err
@@ -35,56 +34,53 @@ func (w *writer) receive(ctx context.Context, chunk Chunk) error {
 		if err != nil {
 			return err
 		}
-		if err := w.take(got.n); err != nil {
+		n := min(got.n, int(max(limit-w.received(), 0)))
+		if err := w.take(n); err != nil {
 			return err
 		}
-		whole := w.received() == start+chunk.Size
 		switch {
-		case w.received() > limit:
+		case n < got.n:
 			return &SizeError{Limit: limit}
-		case whole, errors.Is(got.err, io.EOF) && chunk.Size < 0:
+		case w.received() == start+chunk.Size, errors.Is(got.err, io.EOF) && chunk.Size < 0:
 			return nil
 		case errors.Is(got.err, io.EOF):
 			return &BodyError{Err: io.ErrUnexpectedEOF}
 		case got.err != nil:
 			return &BodyError{Err: got.err}
+		case ctx.Err() != nil:
+			return &BodyError{Err: context.Cause(ctx)}
+		case n > 0:
+			empty = -1
 		}
 	}
+	return &BodyError{Err: io.ErrNoProgress}
 }
 
-// space returns where to read into next. It may have to wait for a buffer: it then saves what it has, rather than hold what
-// others wait for.
+// space returns where to read into next. It may have to wait for a buffer: it then saves what it has, rather than hold
+// what others wait for.
+//
+// When the part that is being filled is full, that is a page of its own: whether there will be another part is not known
+// before a byte of it has come, and content of exactly one part needs none.
 func (w *writer) space(ctx context.Context) ([]byte, error) {
-	if err := w.makeRoom(); err != nil {
-		return nil, err
-	}
-	if space := w.current.space(w.room()); len(space) > 0 {
-		return space, nil
-	}
-	page, err := w.stage.options.Budget.take(ctx, pageWait)
-	if errors.Is(err, ErrBusy) {
-		if err := w.settle(false); err != nil {
-			return nil, err
+	if w.room() > 0 || w.current.endsEmpty() {
+		if space := w.current.space(w.fill()); len(space) > 0 {
+			return space, nil
 		}
-		if err := w.makeRoom(); err != nil {
-			return nil, err
-		}
-		page, err = w.stage.options.Budget.take(ctx, w.stage.options.Busy)
 	}
+	page, err := w.stage.options.Budget.take(ctx, w.stage.options.Busy, func() error { return w.settle(false) })
 	if err != nil {
 		return nil, err
 	}
 	w.current.grow(page)
-	return w.current.space(w.room()), nil
+	return w.current.space(w.fill()), nil
 }
 
-// makeRoom cuts a part when there are enough bytes for one. It is called only when more are to come, so that content of
-// exactly one part needs none.
-func (w *writer) makeRoom() error {
-	if w.room() > 0 {
-		return nil
+// fill is how many bytes can be read before a part has to be cut.
+func (w *writer) fill() int64 {
+	if room := w.room(); room > 0 {
+		return room
 	}
-	return w.cut()
+	return w.session.PartSize
 }
 
 // await waits for the Read under way. If that takes long, what has come before is saved, and its buffers are given back.
@@ -103,11 +99,15 @@ func (w *writer) await(in *receiver) (received, error) {
 	}
 }
 
-// take counts n bytes that were read into the space at the end of current.
+// take counts n bytes that were read into space, and cuts a part before them when there are enough for one.
 func (w *writer) take(n int) error {
 	if n > 0 {
-		w.hashes.write(w.current.space(int64(n)))
-		w.current.took(n)
+		if w.room() <= 0 {
+			if err := w.cut(); err != nil {
+				return err
+			}
+		}
+		w.hashes.write(w.current.took(n))
 	}
 	if time.Since(w.savedAt) >= w.stage.options.SaveEvery {
 		return w.settle(false)

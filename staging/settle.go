@@ -51,16 +51,20 @@ func (w *writer) keepRest(reading bool) error {
 	}
 	switch inline := int64(len(w.session.Inline)) + w.current.size; {
 	case inline <= w.stage.options.InlineLimit:
-		w.keepInline()
+		w.session.Inline = w.inline()
 	case w.session.Offset == int64(len(w.session.Inline)) && !w.begun():
 		if err := w.keepTail(&w.session.Reserved.Blob); err != nil {
 			return err
 		}
 	case w.mayBePart(w.rest() + w.current.size):
-		if err := w.send(&w.current, reading); err != nil {
+		if err := w.send(&w.current, func() {}); err != nil {
 			return err
 		}
-		return w.collect()
+		if err := w.collect(); err != nil {
+			return err
+		}
+		w.current.release(reading)
+		return nil
 	default:
 		if err := w.keepTail(&w.session.Reserved.Tail); err != nil {
 			return err
@@ -79,17 +83,17 @@ func (w *writer) keepRest(reading bool) error {
 func (w *writer) mayBePart(size int64) bool {
 	limits := w.stage.limits
 	if limits.EqualParts {
-		return size == w.partSize()
+		return size == w.session.PartSize
 	}
-	small := size < w.partSize()
+	small := size < w.session.PartSize
 	return size >= limits.MinPart && size <= limits.MaxPart && !(small && w.used >= limits.MaxParts/2)
 }
 
-// keepInline adds current to the row's own bytes.
-func (w *writer) keepInline() {
+// inline is the row's own bytes and current.
+func (w *writer) inline() []byte {
 	inline := slices.Clip(w.session.Inline)
 	w.current.each(func(data []byte) { inline = append(inline, data...) })
-	w.session.Inline = inline
+	return inline
 }
 
 // keepTail stores the row's own bytes and current as an object, and uses the reserved key up.

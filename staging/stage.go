@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ocikit/ocikit/cas"
 	"github.com/ocikit/ocikit/store"
 )
 
@@ -15,21 +16,23 @@ import (
 type Options struct {
 	Budget *Budget // shared by the whole process; nil: one of its own, of DefaultBudget
 
-	InlineLimit int64 // bytes; content and leftovers up to it are kept in the index. Default 64 KiB; negative: only empty content
-	PartSize    int64 // bytes; default: what the store prefers. A layer can have as many parts as the store takes
+	// InlineLimit in bytes: content and leftovers up to it are kept in the index. Default 64 KiB; negative: only empty
+	// content, which makes an object of every small chunk.
+	InlineLimit int64
+	PartSize    int64 // bytes; default: what the store prefers. An upload keeps the one that it was begun with
 	MaxSize     int64 // bytes; the largest content. Default, and at most: PartSize times the store's number of parts
 
 	Life store.Life // of sessions; default: 24 h idle, 6 days in all, 24 h as a tombstone
 
-	SaveBytes int64         // progress is saved at the latest after so many bytes; default 64 MiB
-	SaveEvery time.Duration // and after so much time; default 1 min
-	Idle      time.Duration // an upload that receives nothing for so long saves what it has and gives its buffers back; default 5 s
+	SaveBytes int64         // progress is saved after so many bytes in parts; default 64 MiB
+	SaveEvery time.Duration // and after so much time, with all that has come by then; default 1 min
+	Idle      time.Duration // after so long without a byte, an upload saves and gives its buffers back; default 5 s
 	Busy      time.Duration // an upload that waits so long for a buffer fails with ErrBusy; default 30 s
 	Linger    time.Duration // how long an upload whose request has ended may take to save what it has; default 30 s
 }
 
-// Stage takes uploads. It keeps nothing between calls that another Stage over the same stores would have to know. Make one with [New]; it is safe for
-// concurrent use.
+// Stage takes uploads. It keeps nothing between calls that another Stage over the same stores would have to know. Make
+// one with [New]; it is safe for concurrent use.
 type Stage struct {
 	meta    Index
 	objects store.Objects
@@ -91,8 +94,12 @@ type Chunk struct {
 	Size int64     // bytes; -1: until Body ends
 }
 
-// Start begins an upload. algorithm is the digest's that it will be finished with, or "" when that is not known.
+// Start begins an upload. algorithm is the digest's that it will be finished with, or "" when that is not known; one
+// that is not supported fails with [cas.ErrDigest].
 func (s *Stage) Start(ctx context.Context, repository string, algorithm digest.Algorithm) (Upload, error) {
+	if algorithm != "" && !cas.Supported(algorithm) {
+		return Upload{}, fmt.Errorf("start upload: %w: algorithm not supported", cas.ErrDigest)
+	}
 	id := store.NewID()
 	if err := s.meta.CreateSession(ctx, id, repository, algorithm); err != nil {
 		return Upload{}, fmt.Errorf("start upload: %w", err)

@@ -17,8 +17,11 @@ const maxWrite = 15 * time.Minute
 // writer is one claim of one upload: it takes bytes, and makes them durable in parts and leftovers.
 //
 // The bytes of the upload are, in this order: session.PartsEnd bytes in parts; the rest, which is session.Tails and
-// session.Inline; the part that is being sent; current. What session says is durable in the objects; the row is
-// behind by what unsaved, newParts, newTail and joined tell.
+// session.Inline; the buffer of the part that is being sent, which includes the rest; current. What session says is
+// durable in the objects; the row is behind by what unsaved, newParts, newTail and joined tell.
+//
+// When a write fails, what follows the durable bytes is dropped with it, and the claim ends: nothing that comes later
+// may take its place.
 type writer struct {
 	stage   *Stage
 	work    context.Context // outlives the request, for a while
@@ -40,11 +43,14 @@ type writer struct {
 
 // sending is a part on its way to the store.
 type sending struct {
-	part    store.Part
-	state   []byte  // of the hashes at the part's end
-	buffer  *buffer // that it reads from
-	reading bool    // the buffer's last page is being read into meanwhile
-	done    chan error
+	end   int64  // the part's last byte and one
+	state []byte // of the hashes there
+	done  chan sent
+}
+
+type sent struct {
+	part store.Part
+	err  error
 }
 
 // newWriter returns the writer of a claim. known is the algorithm that the upload's digest will be of, or "".
@@ -61,6 +67,12 @@ func (s *Stage) newWriter(ctx context.Context, session store.Session, known dige
 	if session.Offset > 0 {
 		w.hashes = wakeHashes(session.Hash)
 	}
+	if session.PartsEnd > 0 && wakeHashes(session.PartsHash).algorithm != w.hashes.algorithm {
+		w.hashes = &hashes{} // tails could not be verified
+	}
+	if session.PartSize == 0 {
+		w.session.PartSize = s.options.PartSize // from the first save on, replicas agree
+	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	unhook := context.AfterFunc(ctx, func() {
 		linger := time.AfterFunc(s.options.Linger, cancel)
@@ -74,7 +86,6 @@ func (s *Stage) newWriter(ctx context.Context, session store.Session, known dige
 func (w *writer) close() {
 	if w.sending != nil {
 		<-w.sending.done
-		w.sending.buffer.release(false)
 	}
 	w.current.release(false)
 	w.stop()
@@ -86,7 +97,7 @@ func (w *writer) rest() int64 { return w.session.Offset - w.session.PartsEnd }
 // received is the offset up to which bytes have come.
 func (w *writer) received() int64 {
 	if w.sending != nil {
-		return w.sending.part.Offset + w.sending.part.Size + w.current.size
+		return w.sending.end + w.current.size
 	}
 	return w.session.Offset + w.current.size
 }
@@ -94,57 +105,55 @@ func (w *writer) received() int64 {
 // room is how many bytes the part that is being filled can still take.
 func (w *writer) room() int64 {
 	if w.sending != nil {
-		return w.partSize() - w.current.size
+		return w.session.PartSize - w.current.size
 	}
-	return w.partSize() - w.rest() - w.current.size
-}
-
-func (w *writer) partSize() int64 {
-	if w.session.PartSize > 0 {
-		return w.session.PartSize
-	}
-	return w.stage.options.PartSize
+	return w.session.PartSize - w.rest() - w.current.size
 }
 
 // begun reports whether the upload is one in parts.
 func (w *writer) begun() bool { return w.session.Multipart != (store.Multipart{}) }
 
-// cut sends what is there as a part, while more is received.
+// cut sends what is there as a part, while more is received into the last page, which holds none of it yet.
 func (w *writer) cut() error {
 	if err := w.collect(); err != nil {
-		return err
+		return errors.Join(err, w.end(false))
 	}
 	if w.session.PartsEnd-w.savedEnd >= w.stage.options.SaveBytes {
 		if err := w.save(false); err != nil {
 			return err
 		}
 	}
-	full := w.current
-	w.current = buffer{budget: full.budget}
-	return w.send(&full, false)
+	full := w.current.split()
+	if err := w.send(&full, func() { full.release(false) }); err != nil {
+		full.release(false)
+		return errors.Join(err, w.end(false))
+	}
+	return nil
 }
 
-// send begins to store the rest and the buffer as a part. Nothing may be on its way. The buffer is given back by collect; but
-// for its last page, if that is being read into.
-func (w *writer) send(b *buffer, reading bool) error {
+// send begins to store the rest and the buffer as a part, and calls sentBuffer when the buffer is not needed for that any
+// more. Nothing may be on its way.
+func (w *writer) send(b *buffer, sentBuffer func()) error {
 	w.hashes.second = nil // from here on it could only be had by reading back
-	s := &sending{buffer: b, reading: reading, state: w.hashes.state(), done: make(chan error, 1)}
 	number, err := w.nextNumber()
-	if err == nil {
-		err = w.begin()
-	}
 	if err != nil {
-		b.release(reading)
+		return err
+	}
+	if err := w.begin(); err != nil {
 		return err
 	}
 	content := w.body(b)
-	s.part = store.Part{Number: number, Offset: w.session.PartsEnd, Size: content.size}
+	part := store.Part{Number: number, Offset: w.session.PartsEnd, Size: content.size}
+	s := &sending{end: part.Offset + part.Size, state: w.hashes.state(), done: make(chan sent, 1)}
 	w.sending = s
+	multipart, version := w.session.Multipart, w.session.Version
 	go func() {
-		s.done <- w.put(content, func(ctx context.Context) (err error) {
-			s.part, err = w.stage.objects.PutPart(ctx, w.session.Multipart, w.session.Version, s.part, content)
+		err := w.put(content, func(ctx context.Context) (err error) {
+			part, err = w.stage.objects.PutPart(ctx, multipart, version, part, content)
 			return err
 		})
+		sentBuffer()
+		s.done <- sent{part, err}
 	}()
 	return nil
 }
@@ -172,30 +181,28 @@ func (w *writer) begin() error {
 	if err != nil {
 		return fmt.Errorf("begin multipart upload: %w", err)
 	}
-	w.session.PartSize = w.partSize()
 	w.session.Multipart = multipart
 	w.session.Reserved.Blob = ""
 	return nil
 }
 
-// collect waits for the part on its way; it is durable then.
+// collect waits for the part on its way; it is durable then. After an error the bytes before current are lost, and
+// current with them.
 func (w *writer) collect() error {
 	if w.sending == nil {
 		return nil
 	}
 	s := w.sending
-	err := <-s.done
 	w.sending = nil
-	s.buffer.release(s.reading)
-	if err != nil {
-		return fmt.Errorf("store part %d: %w", s.part.Number, err)
+	done := <-s.done
+	if done.err != nil {
+		return fmt.Errorf("store part: %w", done.err)
 	}
 	w.joined = w.joined || len(w.session.Tails) > 0
 	w.session.Tails, w.session.Inline = nil, nil
-	w.session.Offset = s.part.Offset + s.part.Size
-	w.session.PartsEnd = w.session.Offset
+	w.session.Offset, w.session.PartsEnd = s.end, s.end
 	w.session.Hash, w.session.PartsHash = s.state, s.state
-	w.newParts = append(w.newParts, s.part)
+	w.newParts = append(w.newParts, done.part)
 	w.unsaved = true
 	return nil
 }
@@ -208,9 +215,9 @@ func (w *writer) body(b *buffer) *body {
 	}
 	content.addBytes(w.session.Inline)
 	if len(w.session.Tails) > 0 && w.hashes.first != nil {
-		before := newHashes(w.hashes.algorithm)
-		if w.session.PartsEnd > 0 {
-			before = wakeHashes(w.session.PartsHash)
+		before := w.session.PartsHash
+		if w.session.PartsEnd == 0 {
+			before = newHashes(w.hashes.algorithm).state()
 		}
 		content.verify(before, w.session.Hash)
 	}
@@ -245,6 +252,7 @@ func (w *writer) record(save store.Save) error {
 	save.ID, save.Version, save.Progress = w.session.ID, w.session.Version, w.session.Progress
 	save.Parts, save.Tail, save.Joined = w.newParts, w.newTail, w.joined
 	if err := w.stage.meta.SaveSession(w.work, save); err != nil {
+		w.ended = w.ended || errors.Is(err, store.ErrFenced)
 		return fmt.Errorf("save upload: %w", err)
 	}
 	w.session.Reserved = save.Reserved
