@@ -51,10 +51,10 @@ func (c *serveCommand) checkStores() error {
 	var errs []error
 	database, objects := c.databaseURL(), c.objectsURL()
 	if path, ok := strings.CutPrefix(database, "sqlite:"); database != memoryURL && (!ok || path == "") {
-		errs = append(errs, fmt.Errorf("--database: %q is neither sqlite:PATH nor memory:", database))
+		errs = append(errs, fmt.Errorf("--database: %q is neither memory: nor sqlite:PATH", database))
 	}
 	if path, ok := strings.CutPrefix(objects, "file:"); objects != memoryURL && (!ok || path == "") {
-		errs = append(errs, fmt.Errorf("--objects: %q is neither file:DIR nor memory:", objects))
+		errs = append(errs, fmt.Errorf("--objects: %q is neither memory: nor file:DIR", objects))
 	}
 	switch {
 	case len(errs) > 0:

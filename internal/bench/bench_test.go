@@ -81,6 +81,7 @@ func TestRunEndsAtAnAnswerThatIsWrong(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if q.URL.Path != "/v2/" {
 			http.Error(w, "the disk is full", http.StatusInsufficientStorage)
+			return
 		}
 	}))
 	defer server.Close()

@@ -80,8 +80,12 @@ func (b *bench) run(ctx context.Context) error {
 	sessions := make([]*session, len(b.peers))
 	for i, p := range b.peers {
 		sessions[i] = newSession(&b.settings, b.log, b.source, p)
-		defer sessions[i].close()
 	}
+	defer func() {
+		for _, s := range sessions {
+			s.close()
+		}
+	}()
 	bouts, err := b.prepare(ctx, sessions)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -64,7 +65,7 @@ func (t *table) last() (record, error) {
 		return record{}, nil
 	}
 	var b [recordSize]byte
-	if _, err := t.file.ReadAt(b[:], t.size-recordSize); err != nil && err != io.EOF {
+	if _, err := t.file.ReadAt(b[:], t.size-recordSize); err != nil && !errors.Is(err, io.EOF) {
 		return record{}, err
 	}
 	if r, ok := decode(b[:]); ok {
@@ -80,7 +81,7 @@ func (t *table) read() (*parts, error) {
 	buffer := make([]byte, min(t.size, 1024*recordSize))
 	for at := int64(0); at < t.size; at += int64(len(buffer)) {
 		n, err := t.file.ReadAt(buffer, at)
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
 		for line := range slices.Chunk(buffer[:n], recordSize) {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -51,7 +52,7 @@ func (m *Metadata) Explain(ctx context.Context) (map[string][]string, error) {
 			}
 			plans[query] = append(plans[query], detail)
 		}
-		if err := rows.Close(); err != nil {
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 			return nil, err
 		}
 	}

@@ -116,7 +116,7 @@ func (w *writer) do(ctx context.Context, run func(*transaction) error) error {
 		<-e.done // by the last commit
 	}
 	if e.panicked != nil {
-		panic(e.panicked)
+		panic(e.panicked) //nolint:forbidigo // it was the caller's own function that did
 	}
 	return e.err
 }
@@ -223,7 +223,7 @@ func (w *writer) try(e *event) error {
 		return nil // withdrawn
 	}
 	if e.err = e.ctx.Err(); e.err != nil {
-		return nil
+		return nil //nolint:nilerr // the event is refused, the transaction goes on
 	}
 	if _, err := w.conn.exec(`savepoint event`); err != nil {
 		return fmt.Errorf("savepoint: %w", err)
