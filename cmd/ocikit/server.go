@@ -127,7 +127,7 @@ func (s *servers) shutdown(timeout time.Duration) error {
 // take. Where content itself is kept in memory, there is nothing to keep to.
 func (c *serveCommand) limitMemory(volatile bool) {
 	if os.Getenv("GOMEMLIMIT") == "" && !volatile {
-		debug.SetMemoryLimit(int64(c.UploadMemory) + 64<<20)
+		debug.SetMemoryLimit(int64(c.UploadMemory) + 32<<20)
 	}
 }
 
