@@ -107,7 +107,8 @@ func TestManySmallChunksCostRequestsLinearInTheirNumber(t *testing.T) {
 			w := newWorld(limits)
 			var objects, index counter
 			s := w.replica(staging.Options{}, objects.hook(), index.hook())
-			cost := func(n int) (requests, statements int) {
+			cost := func(n int) (requests, statements int, readBack int64) {
+				w.readBack.Store(0)
 				data := noise(n*size, 3)
 				c := chunking{chunk: size}
 				id, d := w.start(t, s, ""), w.expect(digest.SHA256, data)
@@ -126,13 +127,15 @@ func TestManySmallChunksCostRequestsLinearInTheirNumber(t *testing.T) {
 				for _, n := range index.take() {
 					statements += n
 				}
-				return requests, statements
+				return requests, statements, w.readBack.Load()
 			}
-			once, onceIndex := cost(100)
-			twice, twiceIndex := cost(200)
+			once, onceIndex, onceRead := cost(100)
+			twice, twiceIndex, twiceRead := cost(200)
 			assert.LessOrEqual(t, twice, 2*once+4, "%s, %d bytes: object requests of 200 chunks, %d of 100", kind, size, once)
 			assert.LessOrEqual(t, twiceIndex, 2*onceIndex, "%s, %d bytes: statements of 200 chunks, %d of 100", kind, size, onceIndex)
 			assert.LessOrEqual(t, twice, 3*200+2, "%s, %d bytes: requests a chunk", kind, size)
+			assert.LessOrEqual(t, twiceRead, 2*onceRead+2*partSize, "%s, %d bytes: read back for 200 chunks, %d for 100", kind, size, onceRead)
+			assert.LessOrEqual(t, twiceRead, int64(200*size), "%s, %d bytes: a byte is read back once at most", kind, size)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -41,6 +42,8 @@ type world struct {
 	clock   *storetest.Clock
 	meta    *memory.Metadata
 	objects *memory.Objects
+
+	readBack atomic.Int64 // bytes
 
 	mu      sync.Mutex
 	uploads []string
@@ -217,7 +220,7 @@ func (w *world) requireSound(t testing.TB) {
 	require.NoError(t, w.check())
 }
 
-// recorded refuses to write under a key that the index does not know yet.
+// recorded refuses to write under a key that the index does not know yet, and counts the bytes that are read back.
 type recorded struct {
 	store.Objects
 	world *world
@@ -237,6 +240,25 @@ func (r *recorded) Put(ctx context.Context, key store.Key, body io.ReadSeeker, s
 		return err
 	}
 	return r.Objects.Put(ctx, key, body, size)
+}
+
+func (r *recorded) Open(ctx context.Context, key store.Key, offset, length int64) (io.ReadCloser, error) {
+	reader, err := r.Objects.Open(ctx, key, offset, length)
+	if err != nil {
+		return nil, err
+	}
+	return &countedReader{reader, &r.world.readBack}, nil
+}
+
+type countedReader struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (r *countedReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.n.Add(int64(n))
+	return n, err
 }
 
 func (r *recorded) Begin(ctx context.Context, key store.Key) (store.Multipart, error) {

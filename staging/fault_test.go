@@ -1,0 +1,166 @@
+package staging_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ocikit/ocikit/staging"
+	"github.com/ocikit/ocikit/store"
+	"github.com/ocikit/ocikit/store/storetest"
+)
+
+var errFault = errors.New("the store failed")
+
+// nth makes the nth call fail, before its effect or after it.
+type nth struct {
+	n     int64
+	after bool
+	calls atomic.Int64
+	hit   atomic.Bool
+}
+
+func (f *nth) hook() storetest.Hook {
+	fault := func() error {
+		if f.calls.Add(1) != f.n {
+			return nil
+		}
+		f.hit.Store(true)
+		return errFault
+	}
+	if f.after {
+		return storetest.Hook{After: func(_ context.Context, _ string, err error) error {
+			if failed := fault(); failed != nil {
+				return failed
+			}
+			return err
+		}}
+	}
+	return storetest.Hook{Before: func(context.Context, string) error { return fault() }}
+}
+
+// TestUploadSurvivesAnyOneFailureOfItsStores lets every call in turn fail, or its answer be lost. The client asks where the
+// upload stands and goes on from there; it always comes to the right content.
+func TestUploadSurvivesAnyOneFailureOfItsStores(t *testing.T) {
+	t.Parallel()
+	cases := []chunking{chunkings[0], chunkings[1], chunkings[2], {"", 3000, 3000}, {"", 7000, 2000}, {"", partSize, 1}}
+	sizes := []int{0, inlineLimit, inlineLimit + 1, partSize, 2*partSize + 100, 4*partSize + minPart}
+	for kind, limits := range kinds {
+		for _, which := range []string{"objects", "index"} {
+			for _, after := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s/after=%t", kind, which, after), func(t *testing.T) {
+					t.Parallel()
+					faults := 0
+					for _, c := range cases {
+						for _, size := range sizes {
+							for n := int64(1); ; n++ {
+								fault := &nth{n: n, after: after}
+								push(t, limits, c, size, which, fault)
+								if !fault.hit.Load() {
+									break
+								}
+								faults++
+							}
+						}
+					}
+					assert.Greater(t, faults, 50, "faults that were met")
+				})
+			}
+		}
+	}
+}
+
+// push uploads over a store that fails once, and over a healthy one after that.
+func push(t *testing.T, limits store.Limits, c chunking, size int, which string, fault *nth) {
+	t.Helper()
+	w := newWorld(limits)
+	options := staging.Options{SaveBytes: partSize} // many saves
+	healthy := w.replica(options, storetest.Hook{}, storetest.Hook{})
+	faulty := w.replica(options, fault.hook(), storetest.Hook{})
+	if which == "index" {
+		faulty = w.replica(options, storetest.Hook{}, fault.hook())
+	}
+	what := fmt.Sprintf("%d bytes in %+v, failure %d", size, c, fault.n)
+	data := noise(size, 4)
+	id, d := w.start(t, healthy, ""), w.expect(digest.SHA256, data)
+	ends, at := c.cut(size), 0
+	for i, s := 0, faulty; i < len(ends); i++ {
+		piece := chunk(data[at:ends[i]], int64(at), i%2 == 0)
+		var err error
+		if i < len(ends)-1 {
+			_, err = s.Append(t.Context(), repository, id, piece)
+		} else {
+			_, err = s.Finish(t.Context(), repository, id, piece, d)
+		}
+		if err == nil {
+			at = ends[i]
+			continue
+		}
+		require.ErrorIs(t, err, errFault, what)
+		require.NoError(t, w.check(), what)
+		s = healthy
+		status, err := s.Status(t.Context(), repository, id)
+		if errors.Is(err, store.ErrSessionUnknown) {
+			require.Equal(t, len(ends)-1, i, "%s: the upload is gone before its end", what)
+			_, err := s.Finish(t.Context(), repository, id, piece, d)
+			require.NoError(t, err, "%s: the same PUT again", what)
+			break
+		}
+		require.NoError(t, err, what)
+		require.GreaterOrEqual(t, status.Offset, int64(at), "%s: acknowledged bytes are lost", what)
+		require.LessOrEqual(t, status.Offset, int64(ends[i]), what)
+		at = int(status.Offset)
+		i-- // the rest of the same piece
+	}
+	w.requireContent(t, d, data)
+	require.NoError(t, w.check(), what)
+}
+
+// TestPUTThatFailedCanBeSentAgainAsItIs: whatever failed, the same closing request either succeeds, or says where the upload
+// stands.
+func TestPUTThatFailedCanBeSentAgainAsItIs(t *testing.T) {
+	t.Parallel()
+	for kind, limits := range kinds {
+		for _, after := range []bool{false, true} {
+			for _, which := range []string{"objects", "index"} {
+				succeeded := 0
+				for n := int64(1); ; n++ {
+					fault, hook := &nth{n: n, after: after}, storetest.Hook{}
+					w := newWorld(limits)
+					s := w.stage()
+					data := noise(3*partSize, 5)
+					id, d := w.start(t, s, ""), w.expect(digest.SHA256, data)
+					_, err := s.Append(t.Context(), repository, id, chunk(data[:partSize+50], 0, true))
+					require.NoError(t, err)
+					faulty := w.replica(staging.Options{}, fault.hook(), hook)
+					if which == "index" {
+						faulty = w.replica(staging.Options{}, hook, fault.hook())
+					}
+					last := func() staging.Chunk { return chunk(data[partSize+50:], partSize+50, true) }
+					if _, err = faulty.Finish(t.Context(), repository, id, last(), d); !fault.hit.Load() {
+						require.NoError(t, err)
+						break
+					}
+					_, err = s.Finish(t.Context(), repository, id, last(), d)
+					var offset *staging.OffsetError
+					if errors.As(err, &offset) {
+						at := offset.Upload.Offset
+						_, err = s.Finish(t.Context(), repository, id, chunk(data[at:], at, true), d)
+					} else {
+						succeeded++
+					}
+					require.NoError(t, err, "%s, %s failure %d, after=%t", kind, which, n, after)
+					w.requireContent(t, d, data)
+					w.requireSound(t)
+				}
+				assert.Positive(t, succeeded)
+			}
+		}
+	}
+}
