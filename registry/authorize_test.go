@@ -149,12 +149,14 @@ func TestTheCatalogShowsWhatMayBePulled(t *testing.T) {
 	assert.Equal(t, want, all)
 }
 
-func TestWithoutAllowsEverythingOptionalIsAllowed(t *testing.T) {
+func TestWithoutAllowsNothingOptionalIsRevealed(t *testing.T) {
 	t.Parallel()
 	r := &fake{blob: "b", names: []string{"a", "b"}, holders: []string{"a"}}
 	s := serve(t, r, &registry.HandlerOptions{
 		Authorize: func(*http.Request, []registry.Access) (func(registry.Access) bool, error) { return nil, nil },
 	})
-	assert.Equal(t, []string{"a", "b"}, list(t, s.send(t, "GET", "/v2/_catalog", nil), "repositories"))
-	s.send(t, "POST", "/v2/c/blobs/uploads/?mount="+digest.FromString("b").String(), nil).wants(t, http.StatusCreated)
+	assert.Empty(t, list(t, s.send(t, "GET", "/v2/_catalog", nil), "repositories"))
+	mount := "/v2/c/blobs/uploads/?mount=" + digest.FromString("b").String()
+	s.send(t, "POST", mount, nil).wants(t, http.StatusAccepted)
+	s.send(t, "POST", mount+"&from=a", nil).wants(t, http.StatusAccepted)
 }

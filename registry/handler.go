@@ -29,8 +29,8 @@ type HandlerOptions struct {
 	// allows does not grant it, the client is told to upload.
 	//
 	// An error refuses the request: ErrDenied, a *ChallengeError, a *RetryError. Else allows answers for whatever is Optional:
-	// a mount's source, and each repository that the catalog or an anonymous mount would reveal. A nil allows allows all
-	// of that. It may be called many times, until the request ends.
+	// a mount's source, and each repository that the catalog or an anonymous mount would reveal. A nil allows allows
+	// nothing of that. It may be called many times, until the request ends.
 	//
 	// Nil allows everything.
 	Authorize func(r *http.Request, want []Access) (allows func(Access) bool, err error)
@@ -232,9 +232,15 @@ func (h *Handler) authorize(req *request, needs []Action) error {
 		}
 	}
 	allows, err := h.options.Authorize(req.Request, want)
+	if allows == nil {
+		allows = allowsNothing
+	}
 	req.allows = allows
 	return err
 }
+
+// allowsNothing stands in for an answer that was not given: a hook that forgot what is Optional must not open it.
+func allowsNothing(Access) bool { return false }
 
 // mayPull is what it takes to learn of something in a repository without having asked for that one.
 func mayPull(repository string) Access {
