@@ -22,7 +22,7 @@ func (e *Error) Error() string {
 
 // Is reports whether target is an *Error of the same code.
 func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error) //nolint:errorlint // Is is called for each error of the chain
+	t, ok := target.(*Error)
 	return ok && t.Code == e.Code
 }
 

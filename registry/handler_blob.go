@@ -75,7 +75,7 @@ func serveBlob(w *response, req *request, blob *Blob, part byteRange, status int
 	if err != nil {
 		return err
 	}
-	defer content.Close() //nolint:errcheck // it was only read from
+	defer content.Close()
 	w.setContent(req.digest)
 	w.header["Accept-Ranges"] = valueBytes
 	w.header["Content-Type"] = valueOctetStream

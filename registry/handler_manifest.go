@@ -67,7 +67,8 @@ func (h *Handler) manifestPut(req *request) (ManifestPut, error) {
 	if err != nil {
 		return ManifestPut{}, err
 	}
-	return put, put.setConditions(req.Header)
+	err = put.setConditions(req.Header)
+	return put, err
 }
 
 // tagParameters returns the tags that a push by digest asks for, each once.

@@ -136,14 +136,12 @@ func (s *server) pushBlob(t testing.TB, repository, content string) digest.Diges
 }
 
 // pushManifest stores a manifest under a tag or, if the reference is "", its digest.
-func (s *server) pushManifest(t testing.TB, repository, reference string, m manifest) digest.Digest {
+func (s *server) pushManifest(t testing.TB, repository, reference string, m manifest) {
 	t.Helper()
-	d := digest.FromString(m.body)
 	if reference == "" {
-		reference = d.String()
+		reference = m.digest().String()
 	}
 	s.send(t, http.MethodPut, "/v2/"+repository+"/manifests/"+reference, m.body, "Content-Type: "+m.mediaType).wants(t, http.StatusCreated)
-	return d
 }
 
 // manifest is the bytes of a manifest, and their type.
