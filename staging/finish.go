@@ -134,6 +134,7 @@ func (w *writer) prepare(d digest.Digest) error {
 
 // sum returns the digest of all that has come, or "" when that is not known before the parts are completed.
 func (w *writer) sum(a digest.Algorithm) (digest.Digest, error) {
+	w.catchUp()
 	w.current.each(w.hashes.writeRest)
 	if got := w.hashes.sum(a); got != "" || w.session.PartsEnd > 0 {
 		return got, nil

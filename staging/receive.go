@@ -30,6 +30,7 @@ func (w *writer) receive(ctx context.Context, chunk Chunk) error {
 			space = space[:min(int64(len(space)), start+chunk.Size-w.received())]
 		}
 		in.read(space)
+		w.catchUp() // while more is received
 		got, err := w.await(in)
 		if err != nil {
 			return err
@@ -107,12 +108,18 @@ func (w *writer) take(n int) error {
 				return err
 			}
 		}
-		w.hashes.write(w.current.took(n))
+		w.unhashed = w.current.took(n)
 	}
 	if time.Since(w.savedAt) >= w.stage.options.SaveEvery {
 		return w.settle(false)
 	}
 	return nil
+}
+
+// catchUp hashes what has come.
+func (w *writer) catchUp() {
+	w.hashes.write(w.unhashed)
+	w.unhashed = nil
 }
 
 // receiver reads a client's body on a goroutine of its own, one Read at a time into space that it is handed, so that an

@@ -40,6 +40,7 @@ func (w *writer) end(reading bool) error {
 	w.ended = true
 	err := w.collect()
 	w.current.release(reading)
+	w.unhashed = nil
 	return errors.Join(err, w.save(true))
 }
 
@@ -49,6 +50,7 @@ func (w *writer) keepRest(reading bool) error {
 	if w.current.size == 0 {
 		return nil
 	}
+	w.catchUp()
 	switch inline := int64(len(w.session.Inline)) + w.current.size; {
 	case inline <= w.stage.options.InlineLimit:
 		w.session.Inline = w.inline()
@@ -91,7 +93,8 @@ func (w *writer) mayBePart(size int64) bool {
 
 // inline is the row's own bytes and current.
 func (w *writer) inline() []byte {
-	inline := slices.Clip(w.session.Inline)
+	inline := make([]byte, 0, int64(len(w.session.Inline))+w.current.size)
+	inline = append(inline, w.session.Inline...)
 	w.current.each(func(data []byte) { inline = append(inline, data...) })
 	return inline
 }

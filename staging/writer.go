@@ -23,13 +23,14 @@ const maxWrite = 15 * time.Minute
 // When a write fails, what follows the durable bytes is dropped with it, and the claim ends: nothing that comes later
 // may take its place.
 type writer struct {
-	stage   *Stage
-	work    context.Context // outlives the request, for a while
-	stop    func()
-	session store.Session
-	hashes  *hashes // of all bytes up to the end of current
-	current buffer
-	sending *sending
+	stage    *Stage
+	work     context.Context // outlives the request, for a while
+	stop     func()
+	session  store.Session
+	hashes   *hashes // of all bytes up to unhashed
+	unhashed []byte  // the end of current that they have not seen
+	current  buffer
+	sending  *sending
 
 	used     int32        // the last part number that was used; session.LastPart is reserved
 	newParts []store.Part // that the row does not have
@@ -134,6 +135,7 @@ func (w *writer) cut() error {
 // send begins to store the rest and the buffer as a part, and calls sentBuffer when the buffer is not needed for that any
 // more. Nothing may be on its way.
 func (w *writer) send(b *buffer, sentBuffer func()) error {
+	w.catchUp()
 	w.hashes.second = nil // from here on it could only be had by reading back
 	number, err := w.nextNumber()
 	if err != nil {
