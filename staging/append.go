@@ -18,7 +18,7 @@ import (
 // case nothing has changed, or when another writer took over; [*BodyError]; [*SizeError]; [ErrBusy]. After any other the
 // upload goes on from where Status says.
 func (s *Stage) Append(ctx context.Context, repository, id string, chunk Chunk) (Upload, error) {
-	session, err := s.claim(ctx, repository, id, chunk, false)
+	session, claimed, err := s.open(ctx, repository, id, chunk.At, false)
 	if err == nil && session.State == store.SessionFinished {
 		err = store.ErrSessionUnknown
 	}
@@ -27,21 +27,36 @@ func (s *Stage) Append(ctx context.Context, repository, id string, chunk Chunk) 
 	}
 	w := s.newWriter(ctx, session, session.Algorithm)
 	defer w.close()
+	if claimed {
+		w.own(session)
+	}
 	if err := errors.Join(w.receive(ctx, chunk), w.settle(true)); err != nil {
 		return Upload{}, fmt.Errorf("append to upload: %w", s.explain(ctx, repository, id, err))
 	}
 	return s.upload(&w.session), nil
 }
 
-// claim makes this call the upload's writer.
-func (s *Stage) claim(ctx context.Context, repository, id string, chunk Chunk, finish bool) (store.Session, error) {
-	at := chunk.At
-	if at < 0 {
-		at = -1
+// open returns a session to write to. One that nobody is writing to need not be claimed yet: a chunk that its row can hold
+// is claimed by the very save that records it, and an upload that is whole by its end.
+func (s *Stage) open(ctx context.Context, repository, id string, at int64, finish bool) (_ store.Session, claimed bool, _ error) {
+	session, err := s.meta.Session(ctx, s.ref(repository, id))
+	switch {
+	case err != nil || session.State == store.SessionFinished:
+		return session, false, err
+	case session.State == store.SessionOpen && at >= 0 && at != session.Offset:
+		return session, false, s.offsetError(&session)
+	case session.State == store.SessionOpen && session.Released():
+		return session, false, nil
 	}
+	session, err = s.claim(ctx, repository, id, at, finish)
+	return session, true, err
+}
+
+// claim makes the caller the upload's only writer.
+func (s *Stage) claim(ctx context.Context, repository, id string, at int64, finish bool) (store.Session, error) {
 	session, err := s.meta.ClaimSession(ctx, store.Claim{
 		SessionRef: s.ref(repository, id),
-		Offset:     at,
+		Offset:     max(at, -1),
 		Finish:     finish,
 		Reserve:    s.reservation(id),
 		PartCount:  s.partsPerSave(),

@@ -3,7 +3,8 @@
 // An upload is a session in the index: how many bytes are durable, the state of the hash at that offset, and where the bytes are.
 // [Stage.Append] claims the session, in one statement that tests the offset and bumps the version. So the last writer wins at once, and
 // whatever an earlier one still has under way is fenced off: its saves are refused, and its bytes go where nobody looks, since
-// every claim writes under keys and part numbers of its own. There are no leases, no heartbeats and no affinity.
+// every claim writes under keys and part numbers of its own. There are no leases, no heartbeats and no affinity. A chunk
+// that the row itself can hold is claimed by the save that records it, and a finish that writes no object by itself.
 //
 // Bytes are hashed as they stream in, and gathered in pages of a [Budget] that the whole process shares. A full part is sent while
 // the next one is received. Every so often, and at the end of each request, also when the client has vanished, what is durable is saved. What

@@ -32,12 +32,10 @@ func (s *Stage) Finish(ctx context.Context, repository, id string, chunk Chunk, 
 	size, err = s.finish(ctx, repository, id, chunk, d)
 	if errors.Is(err, store.ErrFenced) {
 		// Whoever took over may have finished with the same digest: two answers to one closing request, sent twice.
-		var other error
-		size, other = s.finished(ctx, repository, id, d)
-		if other != nil {
-			err = s.explain(ctx, repository, id, err)
+		if session, unknown := s.meta.Session(ctx, s.ref(repository, id)); unknown == nil && session.State == store.SessionFinished {
+			size, err = s.finished(ctx, session, d)
 		} else {
-			err = nil
+			err = s.explain(ctx, repository, id, err)
 		}
 	}
 	if err != nil {
@@ -47,15 +45,19 @@ func (s *Stage) Finish(ctx context.Context, repository, id string, chunk Chunk, 
 }
 
 func (s *Stage) finish(ctx context.Context, repository, id string, chunk Chunk, d digest.Digest) (int64, error) {
-	session, err := s.claim(ctx, repository, id, chunk, true)
+	session, claimed, err := s.open(ctx, repository, id, chunk.At, true)
 	switch {
 	case err != nil:
 		return 0, err
 	case session.State == store.SessionFinished:
-		return s.finished(ctx, repository, id, d)
+		return s.finished(ctx, session, d)
 	}
 	w := s.newWriter(ctx, session, d.Algorithm())
 	defer w.close()
+	w.finishing = true
+	if claimed {
+		w.own(session)
+	}
 	if session.State == store.SessionCompleting {
 		return session.Offset, w.complete(d)
 	}
@@ -70,15 +72,11 @@ func (s *Stage) finish(ctx context.Context, repository, id string, chunk Chunk, 
 }
 
 // finished answers for an upload that is content already.
-func (s *Stage) finished(ctx context.Context, repository, id string, d digest.Digest) (int64, error) {
-	session, err := s.meta.Session(ctx, s.ref(repository, id))
-	if err != nil {
-		return 0, err
-	}
-	if session.State != store.SessionFinished || session.Digest != d {
+func (s *Stage) finished(ctx context.Context, tombstone store.Session, d digest.Digest) (int64, error) {
+	if tombstone.Digest != d {
 		return 0, store.ErrSessionUnknown
 	}
-	content, err := s.meta.Content(ctx, repository, d)
+	content, err := s.meta.Content(ctx, tombstone.Repository, d)
 	if errors.Is(err, store.ErrContentUnknown) {
 		err = store.ErrSessionUnknown
 	}
@@ -117,6 +115,9 @@ func (w *writer) prepare(d digest.Digest) error {
 	if !w.inParts() {
 		return nil
 	}
+	if err := w.claim(); err != nil {
+		return err
+	}
 	if w.rest()+w.current.size > 0 {
 		if err := w.send(&w.current, func() {}); err != nil {
 			return err
@@ -135,6 +136,7 @@ func (w *writer) prepare(d digest.Digest) error {
 // sum returns the digest of all that has come, or "" when that is not known before the parts are completed.
 func (w *writer) sum(a digest.Algorithm) (digest.Digest, error) {
 	w.catchUp()
+	w.hashes.writeRest(w.session.Inline)
 	w.current.each(w.hashes.writeRest)
 	if got := w.hashes.sum(a); got != "" || w.session.PartsEnd > 0 {
 		return got, nil
@@ -173,6 +175,9 @@ func (w *writer) single() (store.Content, error) {
 		return store.Content{Size: size, Inline: w.inline()}, nil
 	case len(w.session.Tails) == 1 && w.session.Tails[0].Size == size && strings.HasPrefix(string(w.session.Tails[0].Key), store.BlobPrefix):
 		return store.Content{Size: size, Key: w.session.Tails[0].Key}, nil
+	}
+	if err := w.claim(); err != nil {
+		return store.Content{}, err
 	}
 	key, content := w.session.Reserved.Blob, w.body(&w.current)
 	err := w.put(content, func(ctx context.Context) error {

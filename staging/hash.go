@@ -13,8 +13,9 @@ import (
 // hashes computes an upload's digest while it streams in, and can be put to sleep in a session's row.
 //
 // The first hash takes every byte as it comes. Which algorithm the closing PUT will name is often not known before, so
-// that sha512 is kept as well while the upload is small: it is fed only with what is left over at the end of a request,
-// so that a large layer never pays for it, and it is dropped when the first part is cut.
+// that sha512 is kept as well while the upload is small: it is fed only with what becomes a tail, since what the row
+// itself holds can be hashed when it is needed, and it is dropped when the first part is cut. So neither a tiny layer pays
+// for it nor a large one.
 type hashes struct {
 	algorithm digest.Algorithm // of first
 	first     hash.Hash        // nil: unknown, the content has to be read back
@@ -92,7 +93,7 @@ func (h *hashes) write(p []byte) {
 	}
 }
 
-// writeRest feeds the second hash with what is left over.
+// writeRest feeds the second hash with what becomes a tail.
 func (h *hashes) writeRest(p []byte) {
 	if h.second != nil {
 		h.second.Write(p)

@@ -19,13 +19,16 @@ func (w *writer) settleReading(reading, release bool) error {
 		return nil
 	}
 	err := w.collect()
+	if err == nil && !release && w.current.size > 0 {
+		err = w.claim() // to go on writing
+	}
 	if err == nil {
 		err = w.keepRest(reading)
 	}
 	if err != nil {
 		return errors.Join(err, w.end(reading))
 	}
-	if release || w.unsaved {
+	if w.unsaved || release && w.claimed {
 		err = w.save(release)
 	}
 	w.ended = release || err != nil
@@ -41,7 +44,10 @@ func (w *writer) end(reading bool) error {
 	err := w.collect()
 	w.current.release(reading)
 	w.unhashed = nil
-	return errors.Join(err, w.save(true))
+	if w.claimed {
+		err = errors.Join(err, w.save(true))
+	}
+	return err
 }
 
 // keepRest makes current durable, in the way that costs least at its size: in the row while it is tiny; at the start as an
@@ -51,33 +57,37 @@ func (w *writer) keepRest(reading bool) error {
 		return nil
 	}
 	w.catchUp()
-	switch inline := int64(len(w.session.Inline)) + w.current.size; {
-	case inline <= w.stage.options.InlineLimit:
+	if inline := int64(len(w.session.Inline)) + w.current.size; inline <= w.stage.options.InlineLimit {
 		w.session.Inline = w.inline()
-	case w.session.Offset == int64(len(w.session.Inline)) && !w.begun():
-		if err := w.keepTail(&w.session.Reserved.Blob); err != nil {
-			return err
-		}
-	case w.mayBePart(w.rest() + w.current.size):
-		if err := w.send(&w.current, func() {}); err != nil {
-			return err
-		}
-		if err := w.collect(); err != nil {
-			return err
-		}
-		w.current.release(reading)
-		return nil
-	default:
-		if err := w.keepTail(&w.session.Reserved.Tail); err != nil {
-			return err
-		}
+	} else if part, err := w.keepObject(reading); part || err != nil {
+		return err
 	}
-	w.current.each(w.hashes.writeRest)
 	w.session.Offset += w.current.size
 	w.session.Hash = w.hashes.state()
 	w.unsaved = true
 	w.current.release(reading)
 	return nil
+}
+
+// keepObject is keepRest for what is too large for the row. A part takes current with it, and counts its bytes itself.
+func (w *writer) keepObject(reading bool) (part bool, err error) {
+	if err := w.claim(); err != nil {
+		return false, err
+	}
+	switch {
+	case w.session.Offset == int64(len(w.session.Inline)) && !w.begun():
+		return false, w.keepTail(&w.session.Reserved.Blob)
+	case !w.mayBePart(w.rest() + w.current.size):
+		return false, w.keepTail(&w.session.Reserved.Tail)
+	}
+	if err := w.send(&w.current, func() {}); err != nil {
+		return false, err
+	}
+	if err := w.collect(); err != nil {
+		return false, err
+	}
+	w.current.release(reading)
+	return true, nil
 }
 
 // mayBePart reports whether a part of that size may be followed by others. Small parts take only the first half of the
@@ -112,6 +122,8 @@ func (w *writer) keepTail(key *store.Key) error {
 	if err != nil {
 		return fmt.Errorf("store staged bytes: %w", err)
 	}
+	w.hashes.writeRest(w.session.Inline)
+	w.current.each(w.hashes.writeRest)
 	w.newTail = &tail
 	w.session.Tails = append(slices.Clip(w.session.Tails), tail)
 	w.session.Inline = nil

@@ -14,7 +14,8 @@ import (
 // maxWrite is how long one request to the objects may take: the contract of store.Objects allows no longer.
 const maxWrite = 15 * time.Minute
 
-// writer is one claim of one upload: it takes bytes, and makes them durable in parts and leftovers.
+// writer is one claim of one upload: it takes bytes, and makes them durable in parts and leftovers. It may begin before the
+// claim, on a session that was read released; before anything is written to the objects, the session has to be claimed.
 //
 // The bytes of the upload are, in this order: session.PartsEnd bytes in parts; the rest, which is session.Tails and
 // session.Inline; the buffer of the part that is being sent, which includes the rest; current. What session says is
@@ -32,14 +33,16 @@ type writer struct {
 	current  buffer
 	sending  *sending
 
-	used     int32        // the last part number that was used; session.LastPart is reserved
-	newParts []store.Part // that the row does not have
-	newTail  *store.Tail  // that the row does not have
-	joined   bool         // the row's tails are in parts
-	unsaved  bool
-	savedAt  time.Time
-	savedEnd int64 // the offset in the row
-	ended    bool  // the claim is over
+	finishing bool // the claim ends the upload
+	claimed   bool
+	used      int32        // the last part number that was used; session.LastPart is reserved
+	newParts  []store.Part // that the row does not have
+	newTail   *store.Tail  // that the row does not have
+	joined    bool         // the row's tails are in parts
+	unsaved   bool
+	savedAt   time.Time
+	savedEnd  int64 // the offset in the row
+	ended     bool  // the claim is over
 }
 
 // sending is a part on its way to the store.
@@ -54,14 +57,14 @@ type sent struct {
 	err  error
 }
 
-// newWriter returns the writer of a claim. known is the algorithm that the upload's digest will be of, or "".
+// newWriter returns a writer of the session, unclaimed. known is the algorithm that the upload's digest will be of, or "".
 func (s *Stage) newWriter(ctx context.Context, session store.Session, known digest.Algorithm) *writer {
 	w := &writer{
 		stage:    s,
 		session:  session,
 		hashes:   newHashes(known),
 		current:  buffer{budget: s.options.Budget},
-		used:     session.LastPart - s.partsPerSave(),
+		used:     session.LastPart,
 		savedAt:  time.Now(),
 		savedEnd: session.Offset,
 	}
@@ -81,6 +84,31 @@ func (s *Stage) newWriter(ctx context.Context, session store.Session, known dige
 	})
 	w.work, w.stop = work, func() { unhook(); cancel() }
 	return w
+}
+
+// claim makes the writer the upload's only one, if it is not yet: what it is about to write to the objects needs keys and part
+// numbers that are its own. Somebody may have written to the upload since it was read; then it is fenced.
+func (w *writer) claim() error {
+	if w.claimed {
+		return nil
+	}
+	session, err := w.stage.claim(w.work, w.session.Repository, w.session.ID, w.session.Offset, w.finishing)
+	if err != nil {
+		return fmt.Errorf("claim upload: %w", err)
+	}
+	if session.State != store.SessionOpen || session.Version != w.session.Version+1 {
+		return fmt.Errorf("claim upload: %w", store.ErrFenced)
+	}
+	w.own(session)
+	return nil
+}
+
+// own takes over what a claim has given.
+func (w *writer) own(session store.Session) {
+	w.claimed = true
+	w.session.Version, w.session.Reserved = session.Version, session.Reserved
+	w.session.LastPart, w.session.Parts = session.LastPart, session.Parts
+	w.used = session.LastPart - w.stage.partsPerSave()
 }
 
 // close gives everything back. Nothing of the writer runs afterwards.
@@ -116,6 +144,9 @@ func (w *writer) begun() bool { return w.session.Multipart != (store.Multipart{}
 
 // cut sends what is there as a part, while more is received into the last page, which holds none of it yet.
 func (w *writer) cut() error {
+	if err := w.claim(); err != nil {
+		return errors.Join(err, w.end(false))
+	}
 	if err := w.collect(); err != nil {
 		return errors.Join(err, w.end(false))
 	}
@@ -252,6 +283,7 @@ func (w *writer) save(release bool) error {
 // record writes what is durable to the row.
 func (w *writer) record(save store.Save) error {
 	save.ID, save.Version, save.Progress = w.session.ID, w.session.Version, w.session.Progress
+	save.Claim = !w.claimed
 	save.Parts, save.Tail, save.Joined = w.newParts, w.newTail, w.joined
 	if err := w.stage.meta.SaveSession(w.work, save); err != nil {
 		w.ended = w.ended || errors.Is(err, store.ErrFenced)

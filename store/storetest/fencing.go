@@ -20,6 +20,9 @@ func fencingTests() []metadataTest {
 		{"StaleSaveCannotReopenACompletingSession", staleSaveOfCompleting},
 		{"SaveOfAFinishedSessionIsFenced", saveOfFinished},
 		{"UnknownSessionIsFenced", unknownSessionFenced},
+		{"SaveThatClaimsNeedsTheSessionAsItWasRead", savingClaim},
+		{"SaveThatClaimsIsFencedByAnyWriter", savingClaimFenced},
+		{"FinishWithoutAClaimIsFencedByAnyClaim", finishWithoutClaim},
 	}
 }
 
@@ -144,4 +147,46 @@ func unknownSessionFenced(t *testing.T, m *index) {
 	require.ErrorIs(t, m.first.SaveSession(t.Context(), store.Save{ID: id}), store.ErrFenced, "a save of a session that is not there fails with ErrFenced")
 	require.ErrorIs(t, m.first.FinishSession(t.Context(), store.Finish{ID: id, Content: object("x")}), store.ErrFenced, "a finish of a session that is not there fails with ErrFenced")
 	m.requireNoContent(t, repository, object("x").Digest, "a finish that was fenced off records nothing")
+}
+
+func savingClaim(t *testing.T, m *index) {
+	id := m.create(t)
+	read := m.session(t, id)
+	save := store.Save{ID: id, Version: read.Version, Claim: true, Progress: store.Progress{Offset: 3, Inline: []byte("abc"), Hash: []byte("h")}}
+	require.NoError(t, m.first.SaveSession(t.Context(), save), "a save claims a session that nobody writes to")
+	saved := m.session(t, id)
+	require.Greater(t, saved.Version, read.Version, "a save that claims bumps the version")
+	require.True(t, saved.Released(), "a save that claims releases the session")
+	require.Equal(t, save.Offset, saved.Offset)
+	require.Equal(t, save.Inline, saved.Inline)
+
+	save.Offset, save.Inline = 5, []byte("other")
+	require.ErrorIs(t, m.last.SaveSession(t.Context(), save), store.ErrFenced, "of two saves that claim the same version, the second is fenced")
+	requireSession(t, saved, m.session(t, id), "a save that is fenced changes nothing")
+}
+
+func savingClaimFenced(t *testing.T, m *index) {
+	id := m.create(t)
+	read := m.session(t, id)
+	writer := m.claim(t, id)
+	for _, version := range []int64{read.Version, writer.Version} {
+		save := store.Save{ID: id, Version: version, Claim: true, Progress: store.Progress{Offset: 1, Inline: []byte("x")}}
+		require.ErrorIs(t, m.last.SaveSession(t.Context(), save), store.ErrFenced, "a save cannot claim a session that somebody writes to")
+	}
+	require.Equal(t, writer.Version, m.session(t, id).Version)
+	m.requireGarbage(t, "a save that is fenced condemns nothing")
+}
+
+func finishWithoutClaim(t *testing.T, m *index) {
+	content := text("finished without a claim")
+	id, other := m.create(t), m.create(t)
+	read := m.session(t, id)
+	m.claim(t, id)
+	finish := store.Finish{ID: id, Version: read.Version, Content: content}
+	require.ErrorIs(t, m.last.FinishSession(t.Context(), finish), store.ErrFenced, "a claim fences whoever read the session before it")
+	m.requireNoContent(t, repository, content.Digest, "a finish that is fenced makes nothing visible")
+
+	finish = store.Finish{ID: other, Version: m.session(t, other).Version, Content: content}
+	require.NoError(t, m.last.FinishSession(t.Context(), finish), "a session that nobody writes to is finished at the version that was read")
+	m.requireContent(t, repository, content, "what was finished is visible")
 }
