@@ -163,7 +163,7 @@ func TestWrongDigestLeavesAnUploadThatCanBeFinished(t *testing.T) {
 					var mismatch *cas.MismatchError
 					_, err = s.Finish(ctx, repository, id, staging.Chunk{At: int64(size)}, wrong)
 					require.ErrorAs(t, err, &mismatch, "%s, %d bytes", kind, size)
-					assert.Equal(t, wrong, mismatch.Want)
+					assert.Equal(t, mismatch.Want, wrong)
 					if mismatch.Got != "" {
 						assert.Equal(t, d, mismatch.Got)
 					}

@@ -302,7 +302,7 @@ func (c *counter) take() map[string]int {
 func noise(n int, seed uint64) []byte {
 	random := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(n), byte(n >> 8), byte(n >> 16)})
 	data := make([]byte, n)
-	random.Read(data)
+	_, _ = random.Read(data)
 	return data
 }
 
