@@ -123,7 +123,7 @@ type Blob struct {
 	URL func(ctx context.Context) (string, error)
 }
 
-// Manifest is a manifest or an index, as it was pushed.
+// Manifest is a manifest or an index, as it was pushed. Of its descriptor MediaType, Digest and Size are set.
 type Manifest struct {
 	ocispec.Descriptor
 	Bytes []byte // not to be changed

@@ -10,28 +10,30 @@ import (
 	"github.com/ocikit/ocikit/registry/auth"
 )
 
-// authorize returns what decides about requests; nil, where there are no users, allows everything.
+// authorize returns what decides about requests; nil, where there are neither users nor a policy, allows everything.
 func (c *serveCommand) authorize(log *slog.Logger) (func(*http.Request, []registry.Access) (func(registry.Access) bool, error), error) {
-	if c.Htpasswd == "" {
+	if c.Htpasswd == "" && c.Policy == "" {
 		return nil, nil
 	}
 	var options auth.Options
-	users, usersErr := auth.LoadUsers(c.Htpasswd, &auth.UsersOptions{Logger: log})
-	if usersErr != nil {
-		usersErr = fmt.Errorf("--htpasswd: %w", usersErr)
-	} else {
-		options.Authenticate = users.Authenticate
+	var errs []error
+	if c.Htpasswd != "" {
+		users, err := auth.LoadUsers(c.Htpasswd, &auth.UsersOptions{Logger: log})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--htpasswd: %w", err))
+		} else {
+			options.Authenticate = users.Authenticate
+		}
 	}
-	var policyErr error
 	if c.Policy != "" {
 		policy, err := auth.LoadPolicy(c.Policy, &auth.PolicyOptions{Logger: log})
 		if err != nil {
-			policyErr = fmt.Errorf("--policy: %w", err)
+			errs = append(errs, fmt.Errorf("--policy: %w", err))
 		} else {
 			options.Allows = policy.Allows
 		}
 	}
-	if err := errors.Join(usersErr, policyErr); err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	decider, err := auth.New(&options)

@@ -45,9 +45,6 @@ func (c *serveCommand) check() (settings, error) {
 		}
 		s.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get}
 	}
-	if c.Policy != "" && c.Htpasswd == "" {
-		wrong("policy", "a policy names users: set --htpasswd too")
-	}
 	if c.MaxManifest < 1 {
 		wrong("max-manifest", "must be at least 1 byte")
 	}

@@ -25,7 +25,7 @@ type serveCommand struct {
 	Sync     bool   `default:"true" negatable:"" help:"Answer a push only when the disk has it. --sync=false is faster, and loses in a power cut."`
 
 	Htpasswd string `type:"path" placeholder:"FILE" help:"Users and their passwords, as htpasswd -B writes them. Without it anybody may do everything."`
-	Policy   string `type:"path" placeholder:"FILE" help:"Who may pull, push and delete where (YAML). Needs --htpasswd."`
+	Policy   string `type:"path" placeholder:"FILE" help:"Who may pull, push and delete where (YAML). Without --htpasswd nobody can log in, and only what it gives to anonymous is allowed."`
 
 	Delete                 bool     `default:"true" negatable:"" help:"Allow deleting."`
 	ImmutableTags          []string `placeholder:"PATTERN" help:"Tags that can be created but not moved or deleted: v*, or team/**:v*."`
@@ -100,7 +100,7 @@ func (c *serveCommand) announce(log *slog.Logger, l listeners, s stores, setting
 		attrs = append(attrs, "metrics", fmt.Sprintf("http://%s/metrics", l.metrics.Addr()))
 	}
 	log.Info("serving", attrs...)
-	if c.Htpasswd == "" && !isLoopback(l.registry.Addr()) {
+	if c.Htpasswd == "" && c.Policy == "" && !isLoopback(l.registry.Addr()) {
 		log.Warn("anybody who reaches this address may push and delete: set --htpasswd, or listen on 127.0.0.1 behind a proxy that authenticates")
 	}
 	if s.volatile {

@@ -45,7 +45,7 @@ func TestMistakesAreToldWithTheirFlagAndTheFix(t *testing.T) {
 		"KeyWithoutCertificate":  {[]string{"--tls-key=" + file}, []string{"--tls-cert and --tls-key together"}},
 		"CertificateIsNone":      {[]string{"--tls-cert=" + file, "--tls-key=" + file}, []string{"--tls-cert", "PEM"}},
 		"ExternalURL":            {[]string{"--external-url=registry.example.com"}, []string{"--external-url", "https://"}},
-		"PolicyWithoutUsers":     {[]string{"--policy=" + file}, []string{"--policy", "--htpasswd"}},
+		"PolicyIsNone":           {[]string{"--data=" + dir, "--policy=" + file}, []string{"--policy", file}},
 		"HtpasswdIsMissing":      {[]string{"--data=" + dir, "--htpasswd=" + filepath.Join(dir, "none")}, []string{"--htpasswd", "none"}},
 		"ImmutableTags":          {[]string{"--immutable-tags=v?"}, []string{"--immutable-tags", "v?"}},
 		"Size":                   {[]string{"--max-blob=big"}, []string{"--max-blob", "64MiB"}},

@@ -1,6 +1,7 @@
 package imagetest
 
 import (
+	_ "crypto/sha256" // that go-digest finds it
 	"fmt"
 	"hash/crc32"
 	"io"
