@@ -15,8 +15,8 @@ type Catalog interface {
 	// PutManifest stores a manifest, its edges and its tags in one transaction, and takes what it refers to off the
 	// candidates. Once it has returned nil, everything the manifest refers to that was present stays until the manifest
 	// is deleted.
-	// It fails with *MissingError (references that are not here, unless allowed), *TagLockedError or ErrConditionFailed.
-	// Putting the same again changes nothing.
+	// It fails with *MissingError (references that are not here, unless allowed), ErrConditionFailed or *TagLockedError.
+	// Putting the same again changes nothing; with a condition, it may find the condition no longer met.
 	PutManifest(ctx context.Context, put ManifestPut) error
 
 	// Manifest returns a manifest with its bytes, by one query, else ErrManifestUnknown.

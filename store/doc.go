@@ -28,6 +28,9 @@
 // # Cancellation and unknown outcomes
 //
 // Every method honours its context. When a method that changes something returns an error that is not one of this
-// package's typed errors, the outcome is unknown: all of it may have happened, or none, never a part. Every event can
-// therefore be sent again; each method says what the repetition finds. A typed error means that nothing has changed.
+// package's typed errors, the outcome is unknown: all of it may have happened, or none, never a part; after a context has
+// ended, it may even still happen. Every event can therefore be sent again; each method says what the repetition finds. A
+// typed error means that nothing has changed.
+//
+// Values that are handed in stay the caller's; slices and maps that are returned may be shared, and are not to be changed.
 package store

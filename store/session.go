@@ -15,7 +15,7 @@ import (
 // The keys that a session names are its reservation's, its multipart upload's and its tails'. A key that a transaction
 // stops naming goes into the garbage in that transaction; [Session.Claim], [Session.Save] and [Session.Finish] tell which.
 type Sessions interface {
-	// CreateSession begins an upload at offset 0, unclaimed. The repository need not exist.
+	// CreateSession begins an upload at offset 0, unclaimed. The repository need not exist. Creating it again changes nothing.
 	CreateSession(ctx context.Context, id, repository string, algorithm digest.Algorithm) error
 
 	// Session returns a session that is alive, without its parts, or the tombstone of one that is finished.
@@ -35,7 +35,8 @@ type Sessions interface {
 
 	// FinishSession turns an upload into content: it records the content, links it to the session's repository, makes it
 	// a candidate, touched now, and leaves of the session a tombstone (id, repository, digest), all in one transaction.
-	// Content that was there already is replaced: the newest verified key wins, and the other becomes garbage.
+	// Content that was there already is replaced: the newest verified key wins, and the other becomes garbage. What is
+	// a manifest may stay inline instead, so that reading it stays one query; then the new key becomes garbage.
 	// ErrFenced when the version is not the session's, or the session is gone. Finishing again with the same version and
 	// digest succeeds (an answer may have been lost).
 	FinishSession(ctx context.Context, finish Finish) error

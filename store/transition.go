@@ -18,7 +18,7 @@ func (s *Session) Alive(life Life, now time.Time) bool {
 	return within(s.Touched, life.Idle) && within(s.Started, life.Total)
 }
 
-// Keys returns every key that the session names.
+// Keys returns every key that the session names, one that it names twice twice.
 func (s *Session) Keys() []Key {
 	keys := make([]Key, 0, 3+len(s.Tails))
 	for _, key := range []Key{s.Multipart.Key, s.Reserved.Blob, s.Reserved.Tail} {
