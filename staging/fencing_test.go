@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
@@ -324,4 +326,34 @@ func TestChunkThatDoesNotContinueTheUploadChangesNothing(t *testing.T) {
 	after, err := w.session(id)
 	require.NoError(t, err)
 	assert.Equal(t, before, after, "the session should be untouched")
+}
+
+// TestRetryIsNotFencedByTheRequestThatItReplaces: the client has given the first request up, whose connection is only found
+// broken when the second one is well under way.
+func TestRetryIsNotFencedByTheRequestThatItReplaces(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{100, 3000, 2 * partSize} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(kinds["big parts"])
+			here, there := w.stage(), w.stage()
+			data := noise(size, 1)
+			id, d := w.start(t, here, ""), w.expect(digest.SHA256, data)
+			given, again := newClient(), newClient()
+			first := appending(t.Context(), here, id, 0, given)
+			given.send(t, data[:50])
+			time.Sleep(time.Second)
+			second := appending(t.Context(), there, id, 0, again)
+			again.send(t, data[:70])
+			synctest.Wait()
+			require.NoError(t, given.feed.CloseWithError(errCut))
+			require.Error(t, <-first)
+			again.send(t, data[70:])
+			require.NoError(t, again.feed.Close())
+			require.NoError(t, <-second, "the last writer wins, with %d bytes", size)
+			_, err := there.Finish(t.Context(), repository, id, staging.Chunk{At: int64(size)}, d)
+			require.NoError(t, err)
+			w.requireContent(t, d, data)
+			w.requireSound(t)
+		})
+	}
 }

@@ -10,6 +10,10 @@ import (
 // maxEmptyReads is how many Reads in a row may return nothing, before the body is given up; as in package bufio.
 const maxEmptyReads = 100
 
+// claimWait is how long a client may be waited for before the upload is claimed. Otherwise a request that stalls could take
+// it from one that came later, by what is saved when it is found to be broken.
+const claimWait = 50 * time.Millisecond
+
 // receive takes the chunk's bytes until it ends or fails. What it took is durable only after settle.
 func (w *writer) receive(ctx context.Context, chunk Chunk) error {
 	if chunk.Body == nil || chunk.Size == 0 {
@@ -84,18 +88,29 @@ func (w *writer) fill() int64 {
 	return w.session.PartSize
 }
 
-// await waits for the Read under way. If that takes long, what has come before is saved, and its buffers are given back.
+// await waits for the Read under way. If that takes a while, the upload is claimed; if it takes long, what has come before
+// is saved, and its buffers are given back.
 func (w *writer) await(in *receiver) (received, error) {
+	var claim <-chan time.Time
+	if !w.claimed {
+		timer := time.NewTimer(claimWait)
+		defer timer.Stop()
+		claim = timer.C
+	}
 	idle := time.NewTimer(w.stage.options.Idle)
 	defer idle.Stop()
 	for {
+		var err error
 		select {
 		case got := <-in.results:
 			return got, nil
+		case <-claim:
+			err = w.claim()
 		case <-idle.C:
-			if err := w.settleReading(true, false); err != nil {
-				return received{}, err
-			}
+			err = w.settleReading(true, false)
+		}
+		if err != nil {
+			return received{}, err
 		}
 	}
 }
