@@ -44,8 +44,11 @@ func New(index store.Contents, objects store.Objects, opts *Options) *Store {
 func (s *Store) Fits(size int64) bool { return size <= max(s.options.InlineLimit, 0) }
 
 // Put keeps small content in the index itself, and links it to the repository: one transaction, no object. It fails with
-// [*MismatchError] when data does not have the digest d; nothing is kept then.
+// [*MismatchError] when data does not have the digest d, or with [ErrDigest]; nothing is kept then.
 func (s *Store) Put(ctx context.Context, repository string, d digest.Digest, data []byte) error {
+	if _, err := ParseDigest(string(d)); err != nil {
+		return fmt.Errorf("put content: %w", err)
+	}
 	if !s.Fits(int64(len(data))) {
 		return fmt.Errorf("put content: %d bytes are too many to keep inline", len(data))
 	}
