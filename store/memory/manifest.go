@@ -26,18 +26,29 @@ func (m *Metadata) PutManifest(ctx context.Context, put store.ManifestPut) error
 			delete(m.candidates, candidate{put.Repository, ref.Digest})
 		}
 		delete(m.candidates, candidate{put.Repository, d})
-		data := bytes.Clone(put.Manifest.Bytes)
-		m.record(now, store.Content{Digest: d, Size: int64(len(data)), Inline: data})
-		r := m.link(put.Repository, d)
-		if _, ok := r.manifests[d]; !ok {
-			r.add(put, data)
+		if entry, ok := m.manifest(put.Repository, d); ok {
+			entry.MediaType = put.Manifest.MediaType
+		} else {
+			data := bytes.Clone(put.Manifest.Bytes)
+			m.record(now, store.Content{Digest: d, Size: int64(len(data)), Inline: data})
+			m.link(put.Repository, d).add(put, data)
 		}
-		r.manifests[d].MediaType = put.Manifest.MediaType
+		r := m.repositories[put.Repository]
 		for _, tag := range put.Tags {
 			r.tag(tag, d)
 		}
 		return nil
 	})
+}
+
+// manifest returns a manifest that the repository has.
+func (m *Metadata) manifest(name string, d digest.Digest) (*manifest, bool) {
+	r, ok := m.repositories[name]
+	if !ok {
+		return nil, false
+	}
+	entry, ok := r.manifests[d]
+	return entry, ok
 }
 
 // missing checks that what the manifest refers to is here: manifests as such, anything else by its link.
@@ -113,14 +124,11 @@ func (m *Metadata) Manifest(ctx context.Context, repository string, ref store.Ma
 // DeleteManifest implements [store.Catalog].
 func (m *Metadata) DeleteManifest(ctx context.Context, repository string, d digest.Digest, locked func(tag string) bool) error {
 	return m.change(ctx, "delete manifest", func(now time.Time) error {
-		r, ok := m.repositories[repository]
+		entry, ok := m.manifest(repository, d)
 		if !ok {
 			return store.ErrManifestUnknown
 		}
-		entry, ok := r.manifests[d]
-		if !ok {
-			return store.ErrManifestUnknown
-		}
+		r := m.repositories[repository]
 		if parents := r.parents[d]; len(parents) > 0 {
 			return &store.ReferencedError{By: slices.Min(slices.Collect(maps.Keys(parents)))}
 		}
