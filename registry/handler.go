@@ -50,7 +50,7 @@ type HandlerOptions struct {
 	PageLimit   int           // entries of a page of tags or repositories, unless a client asks for fewer; 0 means 1000
 	MaxRanges   int           // ranges in one request; to more of them the answer is the whole blob; 0 means 16
 	MaxTags     int           // tags in one push by digest; at least 10, as the specification wants; 0 means 50
-	IdleTimeout time.Duration // without a byte from or to the client, after which a transfer ends; 0 means a minute, < 0 for ever
+	IdleTimeout time.Duration // without a byte from the client, or a quarter of a MiB to it, after which a transfer ends; 0: a minute, < 0: never
 }
 
 // Observation tells how a request went, for logs and metrics.

@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// pieceSize is how many bytes are written at a time. So a client needs to take that many in each IdleTimeout.
-	pieceSize = 256 << 10
+	// pieceSize is how many bytes are written at a time. Larger pieces cost less processor; each has pieceTimeouts times the
+	// IdleTimeout, so that a client needs to take a quarter of a MiB in each.
+	pieceSize     = 512 << 10
+	pieceTimeouts = 2
 
 	// quietBytes are written without a deadline: they fit into the buffers of the connection.
 	quietBytes = 64 << 10
@@ -50,7 +52,7 @@ type response struct {
 func (w *response) begin(rw http.ResponseWriter, r *http.Request, timeout time.Duration) {
 	w.ResponseWriter = rw
 	w.head = r.Method == http.MethodHead
-	w.idle = idle{timeout: timeout, connection: rw, set: (*http.ResponseController).SetWriteDeadline}
+	w.idle = idle{timeout: pieceTimeouts * timeout, connection: rw, set: (*http.ResponseController).SetWriteDeadline}
 	w.header = rw.Header()
 	w.header["Docker-Distribution-Api-Version"] = valueAPIVersion
 }

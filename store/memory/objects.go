@@ -155,9 +155,6 @@ type reader struct {
 	skip, left int64
 }
 
-// span is how much is written at once: small enough for a processor's cache, where the socket's reader finds it.
-const span = 64 << 10
-
 // next returns the bytes that come next, in one segment, without consuming them; none at the end.
 func (r *reader) next() []byte {
 	for r.left > 0 && r.skip >= int64(len(r.segments[0])) {
@@ -193,8 +190,7 @@ func (r *reader) WriteTo(w io.Writer) (written int64, err error) {
 		if err := r.ctx.Err(); err != nil {
 			return written, err
 		}
-		next := r.next()
-		n, err := w.Write(next[:min(len(next), span)])
+		n, err := w.Write(r.next())
 		written += int64(n)
 		r.consume(n)
 		if err != nil {
