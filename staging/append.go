@@ -36,8 +36,8 @@ func (s *Stage) Append(ctx context.Context, repository, id string, chunk Chunk) 
 	return s.upload(&w.session), nil
 }
 
-// open returns a session to write to. One that nobody is writing to need not be claimed yet: a chunk that its row can hold
-// is claimed by the very save that records it, and an upload that is whole by its end.
+// open returns a session to write to. One that nobody is writing to need not be claimed yet: a chunk that its row can
+// hold is claimed by the very save that records it, and an upload that is whole by its end.
 func (s *Stage) open(ctx context.Context, repository, id string, at int64, finish bool) (_ store.Session, claimed bool, _ error) {
 	session, err := s.meta.Session(ctx, s.ref(repository, id))
 	switch {

@@ -2,7 +2,8 @@ package staging
 
 import "fmt"
 
-// OffsetError says that a chunk does not begin where the upload stands, or that another writer took the upload over meanwhile.
+// OffsetError says that a chunk does not begin where the upload stands, or that another writer took the upload over
+// meanwhile.
 type OffsetError struct {
 	Upload Upload // as it stands
 }

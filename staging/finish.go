@@ -83,8 +83,8 @@ func (s *Stage) finished(ctx context.Context, tombstone store.Session, d digest.
 	return content.Size, err
 }
 
-// finish makes content of all that has come. When it fails before the parts are completed, the claim is ended, and what the last chunk
-// brought is dropped unless it was saved on the way.
+// finish makes content of all that has come. When it fails before the parts are completed, the claim is ended, and what
+// the last chunk brought is dropped unless it was saved on the way.
 func (w *writer) finish(d digest.Digest) error {
 	if err := w.prepare(d); err != nil {
 		return errors.Join(err, w.end(false))
@@ -189,7 +189,8 @@ func (w *writer) single() (store.Content, error) {
 	return store.Content{Size: size, Key: key}, nil
 }
 
-// complete makes content of an upload whose bytes are all in parts. It can be done again, by whoever claims the upload next.
+// complete makes content of an upload whose bytes are all in parts. It can be done again, by whoever claims the upload
+// next.
 func (w *writer) complete(d digest.Digest) error {
 	compared := w.session.Digest
 	if compared != "" && compared != d && compared.Algorithm() == d.Algorithm() {

@@ -14,8 +14,8 @@ import (
 //
 // The first hash takes every byte as it comes. Which algorithm the closing PUT will name is often not known before, so
 // that sha512 is kept as well while the upload is small: it is fed only with what becomes a tail, since what the row
-// itself holds can be hashed when it is needed, and it is dropped when the first part is cut. So neither a tiny layer pays
-// for it nor a large one.
+// itself holds can be hashed when it is needed, and it is dropped when the first part is cut. So neither a tiny layer
+// pays for it nor a large one.
 type hashes struct {
 	algorithm digest.Algorithm // of first
 	first     hash.Hash        // nil: unknown, the content has to be read back

@@ -10,8 +10,8 @@ import (
 // maxEmptyReads is how many Reads in a row may return nothing, before the body is given up; as in package bufio.
 const maxEmptyReads = 100
 
-// claimWait is how long a client may be waited for before the upload is claimed. Otherwise a request that stalls could take
-// it from one that came later, by what is saved when it is found to be broken.
+// claimWait is how long a client may be waited for before the upload is claimed. Otherwise a request that stalls could
+// take it from one that came later, by what is saved when it is found to be broken.
 const claimWait = 50 * time.Millisecond
 
 // receive takes the chunk's bytes until it ends or fails. What it took is durable only after settle.
@@ -88,8 +88,8 @@ func (w *writer) fill() int64 {
 	return w.session.PartSize
 }
 
-// await waits for the Read under way. If that takes a while, the upload is claimed; if it takes long, what has come before
-// is saved, and its buffers are given back.
+// await waits for the Read under way. If that takes a while, the upload is claimed; if it takes long, what has come
+// before is saved, and its buffers are given back.
 func (w *writer) await(in *receiver) (received, error) {
 	var claim <-chan time.Time
 	if !w.claimed {

@@ -50,8 +50,8 @@ func (w *writer) end(reading bool) error {
 	return err
 }
 
-// keepRest makes current durable, in the way that costs least at its size: in the row while it is tiny; at the start as an
-// object that may become the content as it is; as a part, where the store takes parts of that size; else as a tail.
+// keepRest makes current durable, in the way that costs least at its size: in the row while it is tiny; at the start as
+// an object that may become the content as it is; as a part, where the store takes parts of that size; else as a tail.
 func (w *writer) keepRest(reading bool) error {
 	if w.current.size == 0 {
 		return nil

@@ -107,8 +107,8 @@ func (s *Stage) Start(ctx context.Context, repository string, algorithm digest.A
 	return s.upload(&store.Session{ID: id}), nil
 }
 
-// Status tells how far an upload has come, on any replica. [store.ErrSessionUnknown] if it is unknown, finished, cancelled
-// or expired.
+// Status tells how far an upload has come, on any replica. [store.ErrSessionUnknown] if it is unknown, finished,
+// cancelled or expired.
 func (s *Stage) Status(ctx context.Context, repository, id string) (Upload, error) {
 	session, err := s.meta.Session(ctx, s.ref(repository, id))
 	if err == nil && session.State == store.SessionFinished {
@@ -120,8 +120,8 @@ func (s *Stage) Status(ctx context.Context, repository, id string) (Upload, erro
 	return s.upload(&session), nil
 }
 
-// Cancel ends an upload: whoever writes to it is fenced off, and its bytes become garbage. [store.ErrSessionUnknown] as for
-// Status.
+// Cancel ends an upload: whoever writes to it is fenced off, and its bytes become garbage. [store.ErrSessionUnknown] as
+// for Status.
 func (s *Stage) Cancel(ctx context.Context, repository, id string) error {
 	session, err := s.meta.DropSession(ctx, s.ref(repository, id))
 	if err != nil {
@@ -131,7 +131,8 @@ func (s *Stage) Cancel(ctx context.Context, repository, id string) error {
 	return nil
 }
 
-// abort drops the parts of a session that is gone. Its key is in the garbage already, so a failure leaves it to the collector.
+// abort drops the parts of a session that is gone. Its key is in the garbage already, so a failure leaves it to the
+// collector.
 func (s *Stage) abort(ctx context.Context, session *store.Session) {
 	if session.Multipart != (store.Multipart{}) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.Linger)

@@ -14,8 +14,9 @@ import (
 // maxWrite is how long one request to the objects may take: the contract of store.Objects allows no longer.
 const maxWrite = 15 * time.Minute
 
-// writer is one claim of one upload: it takes bytes, and makes them durable in parts and leftovers. It may begin before the
-// claim, on a session that was read released; before anything is written to the objects, the session has to be claimed.
+// writer is one claim of one upload: it takes bytes, and makes them durable in parts and leftovers. It may begin before
+// the claim, on a session that was read released; before anything is written to the objects, the session has to be
+// claimed.
 //
 // The bytes of the upload are, in this order: session.PartsEnd bytes in parts; the rest, which is session.Tails and
 // session.Inline; the buffer of the part that is being sent, which includes the rest; current. What session says is
@@ -57,7 +58,8 @@ type sent struct {
 	err  error
 }
 
-// newWriter returns a writer of the session, unclaimed. known is the algorithm that the upload's digest will be of, or "".
+// newWriter returns a writer of the session, unclaimed. known is the algorithm that the upload's digest will be of, or
+// "".
 func (s *Stage) newWriter(ctx context.Context, session store.Session, known digest.Algorithm) *writer {
 	w := &writer{
 		stage:    s,
@@ -86,8 +88,8 @@ func (s *Stage) newWriter(ctx context.Context, session store.Session, known dige
 	return w
 }
 
-// claim makes the writer the upload's only one, if it is not yet: what it is about to write to the objects needs keys and part
-// numbers that are its own. Somebody may have written to the upload since it was read; then it is fenced.
+// claim makes the writer the upload's only one, if it is not yet: what it is about to write to the objects needs keys
+// and part numbers that are its own. Somebody may have written to the upload since it was read; then it is fenced.
 func (w *writer) claim() error {
 	if w.claimed {
 		return nil
@@ -269,7 +271,8 @@ func (w *writer) put(content *body, request func(ctx context.Context) error) err
 	return errors.Join(err, content.Close())
 }
 
-// save records in the row what is durable. With release the claim is over; else the row reserves what the next writes need.
+// save records in the row what is durable. With release the claim is over; else the row reserves what the next writes
+// need.
 func (w *writer) save(release bool) error {
 	next := store.Reservation{}
 	w.session.LastPart = w.used
