@@ -164,3 +164,53 @@ func TestPUTThatFailedCanBeSentAgainAsItIs(t *testing.T) {
 		}
 	}
 }
+
+// TestUploadWhoseEndFailedCanBeContinued: the last part, which may be smaller than others may, does not count before the
+// upload is completing.
+func TestUploadWhoseEndFailedCanBeContinued(t *testing.T) {
+	t.Parallel()
+	for kind, limits := range kinds {
+		for _, after := range []bool{false, true} {
+			for n := int64(1); continued(t, limits, &nth{n: n, after: after}, kind); n++ {
+			}
+		}
+	}
+}
+
+// continued finishes an upload over a store that fails once, then goes on with it, if it is still open. It reports whether
+// the store failed.
+func continued(t *testing.T, limits store.Limits, fault *nth, kind string) bool {
+	t.Helper()
+	w, ctx := newWorld(limits), t.Context()
+	s, faulty := w.stage(), w.replica(staging.Options{}, fault.hook(), fault.hook())
+	data := noise(2*partSize, 6)
+	short := w.expect(digest.SHA256, data[:partSize+10])
+	id, d := w.start(t, s, ""), w.expect(digest.SHA256, data)
+	_, err := s.Append(ctx, repository, id, chunk(data[:partSize+5], 0, true))
+	require.NoError(t, err)
+	_, err = faulty.Finish(ctx, repository, id, chunk(data[partSize+5:partSize+10], partSize+5, true), short)
+	if !fault.hit.Load() {
+		require.NoError(t, err)
+		return false
+	}
+	w.requireSound(t)
+	status, err := s.Status(ctx, repository, id)
+	if errors.Is(err, store.ErrSessionUnknown) { // it was finished
+		w.requireContent(t, short, data[:partSize+10])
+		return true
+	}
+	require.NoError(t, err)
+	_, err = s.Append(ctx, repository, id, chunk(data[status.Offset:], status.Offset, true))
+	var offset *staging.OffsetError
+	if errors.As(err, &offset) { // it is completing, and can only be finished
+		_, err = s.Finish(ctx, repository, id, staging.Chunk{At: -1}, short)
+		require.NoError(t, err)
+		return true
+	}
+	require.NoError(t, err)
+	_, err = s.Finish(ctx, repository, id, staging.Chunk{At: -1}, d)
+	require.NoError(t, err, "%s, failure %d, after=%t", kind, fault.n, fault.after)
+	w.requireContent(t, d, data)
+	w.requireSound(t)
+	return true
+}

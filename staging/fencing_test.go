@@ -1,6 +1,7 @@
 package staging_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -355,5 +356,64 @@ func TestRetryIsNotFencedByTheRequestThatItReplaces(t *testing.T) {
 			w.requireContent(t, d, data)
 			w.requireSound(t)
 		})
+	}
+}
+
+// TestWriterThatOutrunsItsPartNumbersReservesMore: what a zombie stores late has a number of its own, although a bucket
+// takes it from anybody.
+func TestWriterThatOutrunsItsPartNumbersReservesMore(t *testing.T) {
+	t.Parallel()
+	const size = 10
+	for nth := int64(60); nth < 150; nth += 7 { // one claim reserves 66
+		w := newWorld(store.Limits{MinPart: 2, PartSize: size, MaxParts: 10_000})
+		g := newGate("PutPart", nth, false)
+		slow := w.replica(staging.Options{InlineLimit: -1}, g.hook(), storetest.Hook{})
+		s := w.replica(staging.Options{InlineLimit: -1}, storetest.Hook{}, storetest.Hook{})
+		data, other := noise(200*size, 1), noise(200*size, 2)
+		id := w.start(t, s, "")
+		_, err := s.Append(t.Context(), repository, id, chunk(other[:2*size], 0, true)) // both know the multipart upload
+		require.NoError(t, err)
+		ended := appending(t.Context(), slow, id, 2*size, bytes.NewReader(other[2*size:]))
+		<-g.arrived
+		status, err := s.Status(t.Context(), repository, id)
+		require.NoError(t, err)
+		copy(data, other[:status.Offset])
+		status, err = s.Append(t.Context(), repository, id, chunk(data[status.Offset:], status.Offset, true))
+		require.NoError(t, err)
+		close(g.open)
+		var offset *staging.OffsetError
+		require.ErrorAs(t, <-ended, &offset)
+		require.NoError(t, <-g.effect, "the zombie's part should have been stored")
+		d := w.expect(digest.SHA256, data)
+		_, err = s.Finish(t.Context(), repository, id, staging.Chunk{At: status.Offset}, d)
+		require.NoError(t, err, "a zombie at part %d", nth)
+		w.requireContent(t, d, data)
+		w.requireSound(t)
+	}
+}
+
+// TestReplicasThatDisagreeOnPartSizeContinueEachOther: the upload keeps the one that it began with.
+func TestReplicasThatDisagreeOnPartSizeContinueEachOther(t *testing.T) {
+	t.Parallel()
+	for kind, limits := range kinds {
+		for _, size := range []int{700, 3000, 7000, partSize, 20_000} {
+			w := newWorld(limits)
+			replicas := []*staging.Stage{
+				w.replica(staging.Options{PartSize: 2 * minPart}, storetest.Hook{}, storetest.Hook{}),
+				w.replica(staging.Options{PartSize: partSize}, storetest.Hook{}, storetest.Hook{}),
+				w.replica(staging.Options{PartSize: minPart}, storetest.Hook{}, storetest.Hook{}),
+			}
+			data := noise(10*size, 3)
+			id, d := w.start(t, replicas[0], ""), w.expect(digest.SHA256, data)
+			for i := range 10 {
+				at := i * size
+				_, err := replicas[i%3].Append(t.Context(), repository, id, chunk(data[at:at+size], int64(at), i%2 == 0))
+				require.NoError(t, err)
+			}
+			_, err := replicas[0].Finish(t.Context(), repository, id, staging.Chunk{At: -1}, d)
+			require.NoError(t, err, "%s, chunks of %d bytes", kind, size)
+			w.requireContent(t, d, data)
+			w.requireSound(t)
+		}
 	}
 }

@@ -86,6 +86,9 @@ type machine struct {
 	over    bool // the test has failed: nothing stalls any more
 }
 
+// life is the default of sessions.
+var life = store.Life{Idle: 24 * time.Hour, Total: 144 * time.Hour, Tombstone: 24 * time.Hour}
+
 // modelled is what may be said of an upload.
 type modelled struct {
 	id         string
@@ -97,6 +100,7 @@ type modelled struct {
 	finishing  bool // somebody tried, so that it may be finished or completing
 	finished   bool // acknowledged
 	ending     bool // somebody tried to cancel it
+	expired    bool // it was once, and may be again: a save under way then touches it
 	cancelled  bool // acknowledged
 }
 
@@ -154,6 +158,10 @@ func (m *machine) step() {
 		m.advanced++
 		m.note("%d hours pass", hours)
 		m.clock.Advance(hours * time.Hour)
+		for _, u := range m.uploads {
+			session, err := m.session(u.id)
+			u.expired = u.expired || err == nil && !session.Alive(life, m.clock.Now())
+		}
 	case p < 46 && len(m.running) > 0:
 		m.vanish(m.running[m.random.IntN(len(m.running))])
 	default:

@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
-	"time"
 
 	"github.com/ocikit/ocikit/cas"
 	"github.com/ocikit/ocikit/staging"
@@ -220,8 +219,6 @@ func (m *machine) look(i int, u *modelled) {
 func (m *machine) answer(o *operation) {
 	u := o.upload
 	m.note("  answered: %s: %d, %v", o.what, o.offset, o.err)
-	session, err := m.session(u.id)
-	expired := err == nil && !session.Alive(store.Life{Idle: 24 * time.Hour, Total: 144 * time.Hour, Tombstone: 24 * time.Hour}, m.clock.Now())
 	var offset *staging.OffsetError
 	var mismatch *cas.MismatchError
 	var body *staging.BodyError
@@ -263,7 +260,7 @@ func (m *machine) answer(o *operation) {
 			m.seen.add(&m.seen.refused)
 		}
 	case errors.Is(o.err, store.ErrSessionUnknown):
-		if expired {
+		if u.expired {
 			m.seen.add(&m.seen.expired)
 		} else if !u.finishing && !u.ending {
 			m.fail("unknown, and nobody ended it: %s", o.what)

@@ -220,7 +220,8 @@ func (w *world) requireSound(t testing.TB) {
 	require.NoError(t, w.check())
 }
 
-// recorded refuses to write under a key that the index does not know yet, and counts the bytes that are read back.
+// recorded refuses to write under a key that the index does not know yet, and counts the bytes that are read back. As
+// buckets do, and unlike the store below it, it takes parts of whoever sends them where parts have a least size.
 type recorded struct {
 	store.Objects
 	world *world
@@ -233,6 +234,13 @@ func (r *recorded) known(key store.Key) error {
 		return errUnrecorded
 	}
 	return nil
+}
+
+func (r *recorded) PutPart(ctx context.Context, m store.Multipart, fence int64, part store.Part, body io.ReadSeeker) (store.Part, error) {
+	if r.Limits().MinPart > 1 {
+		fence = 0
+	}
+	return r.Objects.PutPart(ctx, m, fence, part, body)
 }
 
 func (r *recorded) Put(ctx context.Context, key store.Key, body io.ReadSeeker, size int64) error {
