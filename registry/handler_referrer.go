@@ -67,7 +67,7 @@ func (h *Handler) referrers(req *request, limit int, selected *ReferrersPage) (d
 			if err != nil {
 				return nil, false, fmt.Errorf("marshal referrer: %w", err)
 			}
-			if count == limit || count > 0 && len(document)+len(entry) > maxReferrers {
+			if count == limit || count > 0 && len(document)+len(",")+len(entry)+len(indexEnd) > maxReferrers {
 				return append(document, indexEnd...), true, nil
 			}
 			if count > 0 {

@@ -207,8 +207,30 @@ func (h *Handler) chunk(req *request) (Chunk, error) {
 	if chunk.Size >= 0 && chunk.Size != size {
 		return Chunk{}, ErrSizeInvalid.With("Content-Range has %d bytes, and the body %d", size, chunk.Size)
 	}
-	chunk.At, chunk.Size = at, size
+	chunk.At = at
+	if chunk.Size < 0 {
+		chunk.Body = &span{Reader: &req.body, left: size}
+	}
 	return chunk, nil
+}
+
+// span is a body whose length was not announced, but what it has to be.
+type span struct {
+	io.Reader
+	left int64
+}
+
+// Read fails with ErrSizeInvalid where the body goes on behind the span, or ends within it.
+func (s *span) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	s.left -= int64(n)
+	switch {
+	case s.left < 0:
+		return n + int(s.left), ErrSizeInvalid.With("the body is longer than its Content-Range")
+	case errors.Is(err, io.EOF) && s.left > 0:
+		return n, ErrSizeInvalid.With("the body is shorter than its Content-Range")
+	}
+	return n, err
 }
 
 // digestParameter returns the digest that the client says it uploads. Some clients repeat it.

@@ -121,6 +121,8 @@ func translateTyped(err error) error {
 		return &OffsetError{Upload: Upload(offset.Upload)}
 	case errors.As(err, &size):
 		return ErrTooLarge.With("the largest blob has %d bytes", size.Limit)
+	case errors.As(err, &body) && errors.As(body.Err, new(*Error)):
+		return err // the body itself says why
 	case errors.As(err, &body):
 		return fmt.Errorf("%w: %w", ErrSizeInvalid.With("the request's body ended early"), err)
 	case errors.As(err, &mismatch):

@@ -119,6 +119,11 @@ func TestSpec27ChunksAreAppendedInOrder(t *testing.T) {
 	s.send(t, "PATCH", location, "9", "Content-Range: 9-20").wants(t, http.StatusBadRequest, "SIZE_INVALID")
 	s.send(t, "PATCH", location, "9abc", "Content-Range: 9-10").wants(t, http.StatusBadRequest, "SIZE_INVALID")
 	s.send(t, "GET", location, nil).wants(t, http.StatusNoContent).wantsUpload(t, location, 9)
+	for _, streamed := range []string{"0123456789A", "012345678"} {
+		got := s.send(t, "PATCH", s.startUpload(t, "a"), streamOf(streamed), "Content-Range: 0-9")
+		got.wants(t, http.StatusBadRequest, "SIZE_INVALID")
+		assert.Contains(t, got.body, "than its Content-Range")
+	}
 	content := "0123456789"
 	s.send(t, "PUT", location+"?digest="+digest.FromString(content).String(), "9", "Content-Range: 9-9").wants(t, http.StatusCreated)
 	assert.Equal(t, content, s.send(t, "GET", blobPath(content), nil).body)

@@ -100,6 +100,43 @@ func TestRetryIsNotFencedByTheRequestThatItReplaces(t *testing.T) {
 	}
 }
 
+// TestLastToClaimWinsAmongWritersThatReadTheSameRow: a request that is sent twice must not lose both times.
+func TestLastToClaimWinsAmongWritersThatReadTheSameRow(t *testing.T) {
+	t.Parallel()
+	for kind, limits := range kinds {
+		for _, size := range []int{partSize / 2, partSize, 3*partSize + 5} {
+			w := newWorld(limits)
+			write := "Put"
+			if size > partSize {
+				write = "PutPart"
+			}
+			claims, writes := newGate("ClaimSession", 1, false), newGate(write, 1, false)
+			late := w.replica(staging.Options{}, storetest.Hook{}, claims.hook())
+			early := w.replica(staging.Options{}, writes.hook(), storetest.Hook{})
+			data := noise(size, 5)
+			id, d := w.start(t, early, ""), w.expect(digest.SHA256, data)
+			finish := func(s *staging.Stage) <-chan error {
+				ended := make(chan error, 1)
+				go func() {
+					_, err := s.Finish(t.Context(), repository, id, chunk(data, 0, true), d)
+					ended <- err
+				}()
+				return ended
+			}
+			lateEnded := finish(late)
+			<-claims.arrived // late has read the row, and early has not claimed it
+			earlyEnded := finish(early)
+			<-writes.arrived
+			close(claims.open)
+			require.NoError(t, <-lateEnded, "%s, %d bytes: the last to claim finishes", kind, size)
+			close(writes.open)
+			require.NoError(t, <-earlyEnded, "%s, %d bytes: the same closing request finds it finished", kind, size)
+			w.requireContent(t, d, data)
+			w.requireSound(t)
+		}
+	}
+}
+
 // TestWriterThatOutrunsItsPartNumbersReservesMore: what a zombie stores late has a number of its own, although a bucket
 // takes it from anybody.
 func TestWriterThatOutrunsItsPartNumbersReservesMore(t *testing.T) {

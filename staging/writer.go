@@ -28,6 +28,7 @@ type writer struct {
 	stage    *Stage
 	work     context.Context // outlives the request, for a while
 	stop     func()
+	known    digest.Algorithm // of the digest that the upload will have, or ""
 	session  store.Session
 	hashes   *hashes // of all bytes up to unhashed
 	unhashed []byte  // the end of current that they have not seen
@@ -63,22 +64,13 @@ type sent struct {
 func (s *Stage) newWriter(ctx context.Context, session store.Session, known digest.Algorithm) *writer {
 	w := &writer{
 		stage:    s,
-		session:  session,
-		hashes:   newHashes(known),
+		known:    known,
 		current:  buffer{budget: s.options.Budget},
-		used:     session.LastPart,
 		savedAt:  time.Now(),
 		savedEnd: session.Offset,
 	}
-	if session.Offset > 0 {
-		w.hashes = wakeHashes(session.Hash)
-	}
-	if session.PartsEnd > 0 && wakeHashes(session.PartsHash).algorithm != w.hashes.algorithm {
-		w.hashes = &hashes{} // tails could not be verified
-	}
-	if session.PartSize == 0 {
-		w.session.PartSize = s.options.PartSize // from the first save on, replicas agree
-	}
+	w.adopt(session)
+	w.used = session.LastPart
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	unhook := context.AfterFunc(ctx, func() {
 		linger := time.AfterFunc(s.options.Linger, cancel)
@@ -88,8 +80,22 @@ func (s *Stage) newWriter(ctx context.Context, session store.Session, known dige
 	return w
 }
 
+// adopt begins with what a row says: whatever comes goes on from there.
+func (w *writer) adopt(session store.Session) {
+	w.session, w.hashes = session, newHashes(w.known)
+	if session.Offset > 0 {
+		w.hashes = wakeHashes(session.Hash)
+	}
+	if session.PartsEnd > 0 && wakeHashes(session.PartsHash).algorithm != w.hashes.algorithm {
+		w.hashes = &hashes{} // tails could not be verified
+	}
+	if session.PartSize == 0 {
+		w.session.PartSize = w.stage.options.PartSize // from the first save on, replicas agree
+	}
+}
+
 // claim makes the writer the upload's only one, if it is not yet: what it is about to write to the objects needs keys
-// and part numbers that are its own. Somebody may have written to the upload since it was read; then it is fenced.
+// and part numbers that are its own. Of several that have read the same row, the last to claim wins, as among any.
 func (w *writer) claim() error {
 	if w.claimed {
 		return nil
@@ -98,8 +104,18 @@ func (w *writer) claim() error {
 	if err != nil {
 		return fmt.Errorf("claim upload: %w", err)
 	}
-	if session.State != store.SessionOpen || session.Version != w.session.Version+1 {
+	if session.State != store.SessionOpen {
 		return fmt.Errorf("claim upload: %w", store.ErrFenced)
+	}
+	if session.Version != w.session.Version+1 {
+		// Others have claimed it since it was read. Durable bytes never change, so that at the same offset they are the
+		// same; but they may lie elsewhere by now, and their hash may be another one.
+		w.adopt(session)
+		w.current.each(w.hashes.write)
+		w.unhashed = nil
+		if w.room() < 0 {
+			return fmt.Errorf("claim upload: %w", store.ErrFenced) // it was begun with smaller parts meanwhile
+		}
 	}
 	w.own(session)
 	return nil

@@ -24,7 +24,7 @@ type serveCommand struct {
 	Objects  string `placeholder:"URL" help:"Objects: file:DIR, or memory: (file:DATA/objects)."`
 	Sync     bool   `default:"true" negatable:"" help:"Answer a push only when the disk has it. --sync=false is faster, and loses in a power cut."`
 
-	Htpasswd string `type:"path" placeholder:"FILE" help:"Users and their passwords, as htpasswd -B writes them. Without it anybody may do everything."`
+	Htpasswd string `type:"path" placeholder:"FILE" help:"Users and their passwords, as htpasswd -B writes them. Without it and --policy, anybody may do everything."`
 	Policy   string `type:"path" placeholder:"FILE" help:"Who may pull, push and delete where (YAML). Without --htpasswd nobody can log in, and only what it gives to anonymous is allowed."`
 
 	Delete                 bool     `default:"true" negatable:"" help:"Allow deleting."`

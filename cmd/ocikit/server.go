@@ -39,8 +39,10 @@ func listen(ctx context.Context, flag, address string) (net.Listener, error) {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("--%s: %s is in use: choose another address, or stop what listens there", flag, address)
-	case err != nil:
+	case errors.As(err, new(*net.AddrError)):
 		return nil, fmt.Errorf("--%s: want HOST:PORT: %w", flag, err)
+	case err != nil:
+		return nil, fmt.Errorf("--%s: %w", flag, err)
 	}
 	return l, nil
 }

@@ -79,7 +79,7 @@ func (c *serveCommand) openStores() (s stores, err error) {
 		return s, nil
 	}
 	path := strings.TrimPrefix(s.database, "sqlite:")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return s, fmt.Errorf("%s: create the folder of the database: %w", c.blame("database", c.Database), err)
 	}
 	meta, err := sqlite.Open(path, &sqlite.Options{NoSync: !c.Sync})

@@ -25,6 +25,9 @@ func main() {
 	keys := accounts{}
 	for _, entry := range strings.Fields(os.Getenv("KEYS")) {
 		name, key, _ := strings.Cut(entry, "=")
+		if name == "" || key == "" {
+			log.Fatalf("KEYS: %q is not like alice=a-secret-key", entry)
+		}
 		keys[sha256.Sum256([]byte(key))] = name
 	}
 	handler, err := newService(keys)

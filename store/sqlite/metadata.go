@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -130,6 +131,16 @@ func openReader(ctx context.Context, path string, o Options, connections int) (*
 	return newReader(ctx, db, connections)
 }
 
+// create makes the file, if it is not there, readable by its owner alone: manifests and small blobs are in it, which may not
+// be for everybody on the machine. SQLite gives the files beside it the same mode.
+func create(path string) error {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
 // openPool returns a pool whose connections all have the pragmas. It opens none yet.
 func openPool(path string, o Options, pragmas ...string) (*sql.DB, error) {
 	if path == "" || path == ":memory:" {
@@ -137,6 +148,9 @@ func openPool(path string, o Options, pragmas ...string) (*sql.DB, error) {
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
+		return nil, err
+	}
+	if err := create(path); err != nil {
 		return nil, err
 	}
 	// As a URI with an absolute path nothing in the name means something to SQLite.

@@ -58,3 +58,15 @@ func manifest(repository, text string, tags ...string) store.ManifestPut {
 		Tags:       tags,
 	}
 }
+
+func TestFilesAreReadableByTheirOwnerAlone(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "index.sqlite")
+	m := open(t, path, nil)
+	require.NoError(t, m.CreateSession(t.Context(), "id", "team/app", ""))
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		info, err := os.Stat(name)
+		require.NoError(t, err)
+		require.Zero(t, info.Mode().Perm()&0o077, "%s has mode %v", name, info.Mode())
+	}
+}
