@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -73,6 +74,7 @@ type Handler struct {
 	options  HandlerOptions
 	base     string // BasePath, decoded
 	baseURL  string // BasePath, as URLs have it
+	buffers  sync.Pool
 }
 
 // NewHandler returns a handler that serves r. It starts nothing, and keeps no state of its own.
@@ -176,6 +178,7 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}{}
 	w, req := &exchange.response, &exchange.request
 	w.begin(rw, r, h.options.IdleTimeout)
+	w.buffers = &h.buffers
 	req.Request = r
 	req.body.begin(rw, r, h.options.IdleTimeout)
 	var err error

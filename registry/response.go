@@ -44,6 +44,7 @@ type response struct {
 	written int64 // bytes of the body
 	gone    bool  // writing failed: there is nobody to tell anything
 	idle    idle
+	buffers *sync.Pool // of *[bufferSize]byte; the handler's
 
 	values [6]string // backs the headers that set makes, so that they cost no allocation each
 	used   int
@@ -173,12 +174,12 @@ func (w *response) sendFile(sink io.ReaderFrom, src io.Reader, left int64) (tota
 	return total, nil
 }
 
-// buffers are shared by all responses; a pointer, so that putting one back does not allocate.
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-
 func (w *response) copyBuffered(src io.Reader, left int64) (total int64, err error) {
-	buffer, _ := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buffer)
+	buffer, ok := w.buffers.Get().(*[bufferSize]byte) // a pointer, so that putting it back does not allocate
+	if !ok {
+		buffer = new([bufferSize]byte)
+	}
+	defer w.buffers.Put(buffer)
 	for left > 0 {
 		n, err := src.Read(buffer[:min(left, int64(len(buffer)))])
 		left -= int64(n)
