@@ -78,7 +78,7 @@ func TestPodmanRunsWhatItPulls(t *testing.T) {
 }
 
 // An image that buildah built and pushed comes back as the same image, with the
-// same files.
+// same files; so does the one for this platform out of an index.
 func TestBuildahPullsWhatItPushed(t *testing.T) {
 	t.Parallel()
 	tooltest.Require(t, "buildah")
@@ -113,6 +113,14 @@ func TestBuildahPullsWhatItPushed(t *testing.T) {
 			require.True(t, bytes.Equal(file.Content, content), "%s must be what was built", file.Path)
 		}
 		s.Run(t, "buildah", "rm", "--all")
+
+		s.Run(t, "buildah", "manifest", "create", "both")
+		s.Run(t, "buildah", "manifest", "add", "--tls-verify=false", "both", "docker://"+name+":v1")
+		s.Run(t, "buildah", "manifest", "push", "--all", "--tls-verify=false", "both", "docker://"+name+":index")
+		s.registry.requireWhole(t, "team/buildah", "index")
+		s.Run(t, "buildah", "rmi", "--all", "--force")
+		pulled = s.Run(t, "buildah", "pull", "--quiet", "--tls-verify=false", name+":index")
+		require.Equal(t, id, pulled, "the image for %s out of the index", runtime.GOARCH)
 	})
 }
 
