@@ -26,13 +26,12 @@ func (m *Metadata) PutManifest(ctx context.Context, put store.ManifestPut) error
 			delete(m.candidates, candidate{put.Repository, ref.Digest})
 		}
 		delete(m.candidates, candidate{put.Repository, d})
-		if entry, ok := m.manifest(put.Repository, d); ok {
-			entry.MediaType = put.Manifest.MediaType
-		} else {
-			data := bytes.Clone(put.Manifest.Bytes)
-			m.record(now, store.Content{Digest: d, Size: int64(len(data)), Inline: data})
-			m.link(put.Repository, d).add(put, data)
+		entry, known := m.manifest(put.Repository, d)
+		if !known {
+			entry = m.link(put.Repository, d).add(put)
 		}
+		entry.MediaType = put.Manifest.MediaType
+		m.record(now, store.Content{Digest: d, Size: int64(len(entry.Bytes)), Inline: entry.Bytes})
 		r := m.repositories[put.Repository]
 		for _, tag := range put.Tags {
 			r.tag(tag, d)
@@ -82,10 +81,10 @@ func (r *repository) has(ref store.Reference) bool {
 }
 
 // add keeps a manifest that the repository did not have, with its edges.
-func (r *repository) add(put store.ManifestPut, data []byte) {
+func (r *repository) add(put store.ManifestPut) *manifest {
 	d := put.Manifest.Digest
 	entry := &manifest{Manifest: put.Manifest, references: slices.Clone(put.References), tags: map[string]struct{}{}}
-	entry.Bytes = data
+	entry.Bytes = bytes.Clone(put.Manifest.Bytes)
 	entry.Annotations = maps.Clone(put.Manifest.Annotations)
 	r.manifests[d] = entry
 	for _, ref := range put.References {
@@ -98,6 +97,7 @@ func (r *repository) add(put store.ManifestPut, data []byte) {
 		at, _ := slices.BinarySearch(r.referrers[subject], d)
 		r.referrers[subject] = slices.Insert(r.referrers[subject], at, d)
 	}
+	return entry
 }
 
 // Manifest implements [store.Catalog].
