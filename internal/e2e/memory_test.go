@@ -30,7 +30,7 @@ var largePush = flag.Int64("large-push", 1<<30, "the size of each of the memory 
 const (
 	budget = 64 << 20 // the default of what the server may hold of uploads
 	// The rest of the process: the program, the index and its cache, connections.
-	besidesBudget = 48 << 20
+	besidesBudget = 56 << 20
 )
 
 // Sixteen pushes at once, of 1 GiB each, fit in the memory that is set aside for
