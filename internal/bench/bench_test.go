@@ -104,6 +104,26 @@ func TestRunTellsWhyAPeerDoesNotStart(t *testing.T) {
 	assert.Empty(t, left, "expected the peer's folder to be removed")
 }
 
+func TestPeersOnBackendsAskForThem(t *testing.T) {
+	t.Parallel()
+	var onlyS3 backends
+	require.NoError(t, onlyS3.setS3("http://key:secret@127.0.0.1:9000/bucket"))
+	for _, c := range []struct {
+		kind     string
+		backends backends
+		want     string
+	}{
+		{"distribution-s3", backends{}, "--s3"},
+		{"ocikit-s3", backends{}, "--s3"},
+		{"ocikit-s3", onlyS3, "--postgres"},
+	} {
+		_, err := kind(c.kind, nil, &c.backends)
+		require.ErrorContains(t, err, "name a server for it with "+c.want)
+	}
+	_, err := (&backends{}).bare()
+	require.ErrorContains(t, err, "name a server for it with --s3")
+}
+
 func TestArgumentsThatMakeNoSenseAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -111,7 +131,9 @@ func TestArgumentsThatMakeNoSenseAreRefused(t *testing.T) {
 		want      string
 	}{
 		{"", "nothing to measure"},
-		{"--peer harbour", "expected one of crane, crane-disk, distribution"},
+		{"--peer harbour", "expected one of bare-s3, crane, crane-disk, distribution"},
+		{"--peer ocikit-s3 --s3 http://127.0.0.1:9000/bucket", "want http://KEY:SECRET@HOST:PORT/BUCKET"},
+		{"--peer ocikit-s3 --postgres 127.0.0.1:5432", "want postgres://USER@HOST:PORT/DATABASE"},
 		{"--start ocikit", "expected name=command"},
 		{"http://localhost:5000", "expected name=URL"},
 		{"one=localhost:5000", "expected an http:// address"},
@@ -134,12 +156,16 @@ func TestArgumentsThatMakeNoSenseAreRefused(t *testing.T) {
 
 func TestConfigurationIsFilledIn(t *testing.T) {
 	t.Parallel()
+	var backends backends
+	require.NoError(t, backends.setS3("http://key:secret@127.0.0.1:9000/bucket"))
+	require.NoError(t, backends.setPostgres("postgres://postgres@127.0.0.1:5432/postgres?sslmode=disable"))
 	for name, l := range kinds() {
 		p := &peer{folder: t.TempDir(), ended: make(chan struct{})}
 		p.output = filepath.Join(p.folder, "output")
+		l.backends, l.first = &backends, nil
 		l.arguments = append([]string{"/bin/echo"}, l.arguments[1:]...)
 		l.silent = false
-		require.NoError(t, p.run(l, 4321), name)
+		require.NoError(t, p.run(t.Context(), l, 4321), name)
 		<-p.ended
 		config, err := os.ReadFile(filepath.Join(p.folder, "config"))
 		require.NoError(t, err)

@@ -75,7 +75,8 @@ func (s *source) blob(size int) blob {
 // largeBlob is content of many chunks: a first one with the nonce, then the block again and again.
 type largeBlob struct {
 	source *source
-	first  []byte // framed
+	start  []byte // of chunkSize
+	first  []byte // the same, framed
 	size   int64
 	digest string
 }
@@ -90,7 +91,7 @@ func (s *source) largeBlob(size int64) largeBlob {
 	for left := (chunks - 1) * chunkSize; left > 0; left -= blockSize {
 		hash.Write(s.block[:min(left, blockSize)])
 	}
-	return largeBlob{source: s, first: appendChunk(nil, chunk), size: chunks * chunkSize, digest: digestOf(hash.Sum(nil))}
+	return largeBlob{source: s, start: chunk, first: appendChunk(nil, chunk), size: chunks * chunkSize, digest: digestOf(hash.Sum(nil))}
 }
 
 // write sends the chunks as they are framed, without the one of length 0 that ends them.
@@ -106,6 +107,25 @@ func (b *largeBlob) write(w io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// ReadAt reads the content without its frames.
+func (b *largeBlob) ReadAt(p []byte, offset int64) (n int, err error) {
+	for n < len(p) && offset < b.size {
+		from := b.start
+		if offset >= chunkSize {
+			at := (offset - chunkSize) % blockSize
+			from = b.source.block[at:min(blockSize, at+b.size-offset)]
+		} else {
+			from = from[offset:]
+		}
+		copied := copy(p[n:], from)
+		n, offset = n+copied, offset+int64(copied)
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
 }
 
 // image is what one docker push sends: its configuration, its layers, and the manifest that names them.

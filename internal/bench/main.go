@@ -49,6 +49,7 @@ type options struct {
 	settings  settings
 	starters  []func(context.Context) (*peer, error) // in the order of the flags, which is that of the report
 	folders   []string
+	backends  backends
 	data      string
 	base      string
 	raw       string
@@ -66,11 +67,15 @@ func parse(arguments []string, errors io.Writer) (*options, error) {
 		flags.PrintDefaults()
 	}
 	flags.Func("peer", "start a `registry` that the program knows (may be repeated): "+kindNames(), func(name string) error {
+		if name == bareKind {
+			o.starters = append(o.starters, func(context.Context) (*peer, error) { return o.backends.bare() })
+			return nil
+		}
 		if _, found := kinds()[name]; !found {
 			return fmt.Errorf("expected one of %s", kindNames())
 		}
 		o.starters = append(o.starters, func(ctx context.Context) (*peer, error) {
-			l, err := kind(name, o.folders)
+			l, err := kind(name, o.folders, &o.backends)
 			if err != nil {
 				return nil, err
 			}
@@ -91,6 +96,8 @@ func parse(arguments []string, errors io.Writer) (*options, error) {
 		s.Only = append(s.Only, strings.Split(list, ",")...)
 		return nil
 	})
+	flags.Func("s3", "S3 server of the peers that are called so: http://KEY:SECRET@HOST:PORT/BUCKET (`URL`)", o.backends.setS3)
+	flags.Func("postgres", "PostgreSQL of ocikit-s3: postgres://USER@HOST:PORT/DATABASE (`URL`)", o.backends.setPostgres)
 	flags.StringVar(&o.data, "data", "", "make the peers' folders in this `folder` (default: the system's for temporary files)")
 	flags.StringVar(&o.base, "base", "", "compare this `peer` with the others (default: the first)")
 	flags.StringVar(&o.raw, "raw", "bench.out", "write raw results, as JSON lines, to this `file`")
@@ -179,6 +186,9 @@ func (o *options) measure(ctx context.Context, log *slog.Logger) (err error) {
 			err = errors.Join(err, p.stop())
 		}
 	}()
+	if err := o.backends.prepare(ctx); err != nil {
+		return err
+	}
 	for _, start := range o.starters {
 		p, err := start(ctx)
 		if err != nil {
@@ -188,7 +198,7 @@ func (o *options) measure(ctx context.Context, log *slog.Logger) (err error) {
 		if slices.ContainsFunc(b.peers[:len(b.peers)-1], func(other *peer) bool { return other.name == p.name }) {
 			return fmt.Errorf("two peers are called %q", p.name)
 		}
-		log.Info("peer", "name", p.name, "address", p.base.String(), "pid", p.pid)
+		log.Info("peer", "name", p.name, "address", p.base.Host, "pid", p.pid)
 	}
 	if o.base != "" && !slices.ContainsFunc(b.peers, func(p *peer) bool { return p.name == o.base }) {
 		return fmt.Errorf("base %q is not a peer", o.base)

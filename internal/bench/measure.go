@@ -39,6 +39,7 @@ type definition struct {
 	key   string
 	lines []line
 	make  func() measure
+	bare  bool // can be measured on a bucket without a registry
 }
 
 // definitions are all measures, in the order of the report.
@@ -47,21 +48,21 @@ func definitions() []definition {
 		{"large-push", []line{
 			{Key: "large-push", Title: "push of a large blob", Unit: "MB/s"},
 			{Key: "finalise", Title: "its closing PUT", Unit: "ms", Lower: true},
-		}, func() measure { return &largePush{} }},
-		{"large-pull", []line{{Key: "large-pull", Title: "pull of a large blob", Unit: "MB/s"}}, func() measure { return &largePull{} }},
-		{"images", []line{{Key: "images", Title: "small images pushed", Unit: "/s"}}, func() measure { return &imagePush{} }},
+		}, func() measure { return &largePush{} }, true},
+		{"large-pull", []line{{Key: "large-pull", Title: "pull of a large blob", Unit: "MB/s"}}, func() measure { return &largePull{} }, true},
+		{"images", []line{{Key: "images", Title: "small images pushed", Unit: "/s"}}, func() measure { return &imagePush{} }, false},
 		{"manifest-get", []line{
 			{Key: "manifest-get", Title: "manifest GET by tag", Unit: "/s"},
 			{Key: "manifest-get-p99", Title: "its 99th percentile", Unit: "ms", Lower: true},
-		}, func() measure { return &manifestRead{} }},
+		}, func() measure { return &manifestRead{} }, false},
 		{"manifest-head", []line{
 			{Key: "manifest-head", Title: "manifest HEAD by tag", Unit: "/s"},
 			{Key: "manifest-head-p99", Title: "its 99th percentile", Unit: "ms", Lower: true},
-		}, func() measure { return &manifestRead{headOnly: true} }},
-		{"blob-head", []line{{Key: "blob-head", Title: "blob HEAD", Unit: "/s"}}, func() measure { return &blobRead{headOnly: true} }},
-		{"blob-get", []line{{Key: "blob-get", Title: "1 MiB blob GET", Unit: "/s"}}, func() measure { return &blobRead{} }},
-		{"tag-push", []line{{Key: "tag-push", Title: "tags pushed", Unit: "/s"}}, func() measure { return &tagPush{} }},
-		{"tag-page", []line{{Key: "tag-page", Title: "a page of tags", Unit: "ms", Lower: true}}, func() measure { return &tagPage{} }},
+		}, func() measure { return &manifestRead{headOnly: true} }, false},
+		{"blob-head", []line{{Key: "blob-head", Title: "blob HEAD", Unit: "/s"}}, func() measure { return &blobRead{headOnly: true} }, false},
+		{"blob-get", []line{{Key: "blob-get", Title: "1 MiB blob GET", Unit: "/s"}}, func() measure { return &blobRead{} }, false},
+		{"tag-push", []line{{Key: "tag-push", Title: "tags pushed", Unit: "/s"}}, func() measure { return &tagPush{} }, false},
+		{"tag-page", []line{{Key: "tag-page", Title: "a page of tags", Unit: "ms", Lower: true}}, func() measure { return &tagPage{} }, false},
 	}
 }
 
@@ -69,6 +70,9 @@ func definitions() []definition {
 func memory() line {
 	return line{Key: "rss", Title: "peak RSS", Unit: "MiB", Lower: true, Highest: true}
 }
+
+// on reports whether a peer has the measure.
+func (d definition) on(p *peer) bool { return p.bare == nil || d.bare }
 
 // session is what measures of one peer share. Its clients are connected when a measure is called.
 type session struct {
@@ -88,6 +92,9 @@ func newSession(settings *settings, log *slog.Logger, source *source, peer *peer
 }
 
 func (s *session) connect(ctx context.Context) error {
+	if s.peer.bare != nil {
+		return nil
+	}
 	for _, c := range s.clients {
 		if err := c.connect(ctx); err != nil {
 			return err

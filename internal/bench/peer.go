@@ -28,6 +28,7 @@ type peer struct {
 	name string
 	base *url.URL
 	pid  int // 0: not known, so its memory and processor time are not told
+	bare *bare
 
 	process *exec.Cmd
 	ended   chan struct{} // closed when the process has ended
@@ -36,9 +37,13 @@ type peer struct {
 }
 
 // launch tells how a peer is started. In the arguments, the environment and the configuration {port} is a free port, {dir}
-// an empty folder, and {config} the file of the configuration.
+// an empty folder, and {config} the file of the configuration; {s3}, {bucket}, {prefix}, {key}, {secret} and {postgres} say where
+// it finds the backends.
 type launch struct {
 	name          string
+	needs         []string // of the backends
+	backends      *backends
+	first         []string // arguments of a run that comes before, and ends
 	arguments     []string
 	environment   []string // beside the program's own
 	configuration string
@@ -85,7 +90,7 @@ func (l launch) start(ctx context.Context, root string) (*peer, error) {
 		output: filepath.Join(folder, "output"),
 		ended:  make(chan struct{}),
 	}
-	if err := p.run(l, port); err != nil {
+	if err := p.run(ctx, l, port); err != nil {
 		_ = os.RemoveAll(folder)
 		return nil, fmt.Errorf("start %s: %w", l.name, err)
 	}
@@ -96,25 +101,31 @@ func (l launch) start(ctx context.Context, root string) (*peer, error) {
 	return p, nil
 }
 
-func (p *peer) run(l launch, port int) error {
+func (p *peer) run(ctx context.Context, l launch, port int) error {
 	data := filepath.Join(p.folder, "data")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		return err
 	}
 	config := filepath.Join(p.folder, "config")
-	fill := strings.NewReplacer("{port}", strconv.Itoa(port), "{dir}", data, "{config}", config).Replace
+	placeholders := []string{"{port}", strconv.Itoa(port), "{dir}", data, "{config}", config}
+	if l.backends != nil {
+		placeholders = append(placeholders, l.backends.placeholders(p.folder)...)
+	}
+	fill := strings.NewReplacer(placeholders...).Replace
 	if err := os.WriteFile(config, []byte(fill(l.configuration)), 0o600); err != nil {
 		return err
 	}
-	arguments := make([]string, len(l.arguments))
-	for i, argument := range l.arguments {
-		arguments[i] = fill(argument)
+	environment := append(os.Environ(), filled(fill, l.environment)...)
+	if l.first != nil {
+		first := exec.CommandContext(ctx, l.arguments[0], filled(fill, l.first)...)
+		first.Env, first.Dir = environment, p.folder
+		if output, err := first.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", strings.Join(l.first[:2], " "), err, output)
+		}
 	}
+	arguments := filled(fill, l.arguments)
 	p.process = exec.Command(arguments[0], arguments[1:]...)
-	p.process.Env = os.Environ()
-	for _, variable := range l.environment {
-		p.process.Env = append(p.process.Env, fill(variable))
-	}
+	p.process.Env = environment
 	p.process.Dir = p.folder
 	if !l.silent {
 		output, err := os.Create(p.output)
@@ -133,6 +144,15 @@ func (p *peer) run(l launch, port int) error {
 		close(p.ended)
 	}()
 	return nil
+}
+
+// filled are texts with their placeholders replaced.
+func filled(fill func(string) string, texts []string) []string {
+	all := make([]string, len(texts))
+	for i, text := range texts {
+		all[i] = fill(text)
+	}
+	return all
 }
 
 // await returns when the peer answers /v2/ with 200.

@@ -95,6 +95,9 @@ func (b *bench) run(ctx context.Context) error {
 		for _, at := range bouts {
 			for turn := range b.peers {
 				i := (turn + round) % len(b.peers)
+				if !at.definition.on(b.peers[i]) {
+					continue
+				}
 				if err := b.measure(ctx, round, at, i, sessions[i]); err != nil {
 					return fmt.Errorf("measure %s on %s: %w", at.definition.key, b.peers[i].name, err)
 				}
@@ -117,6 +120,10 @@ func (b *bench) prepare(ctx context.Context, sessions []*session) ([]bout, error
 		for i, s := range sessions {
 			b.log.Info("prepare", "measure", d.key, "peer", b.peers[i].name)
 			m := d.make()
+			at.measures = append(at.measures, m)
+			if !d.on(b.peers[i]) {
+				continue
+			}
 			if err := s.connect(ctx); err != nil {
 				return nil, fmt.Errorf("prepare %s on %s: %w", d.key, b.peers[i].name, err)
 			}
@@ -124,7 +131,6 @@ func (b *bench) prepare(ctx context.Context, sessions []*session) ([]bout, error
 				return nil, fmt.Errorf("prepare %s on %s: %w", d.key, b.peers[i].name, err)
 			}
 			s.close()
-			at.measures = append(at.measures, m)
 		}
 		bouts = append(bouts, at)
 	}
