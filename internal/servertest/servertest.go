@@ -15,15 +15,11 @@ package servertest
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -55,7 +51,7 @@ func Start(t testing.TB, args ...string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Address: freeAddress(t), binary: binary, args: args}
+	s := &Server{Address: tooltest.FreeAddress(t), binary: binary, args: args}
 	s.start(t)
 	return s
 }
@@ -163,31 +159,4 @@ func build() (string, error) {
 		}
 	})
 	return built.binary, built.err
-}
-
-// Ports below those that the kernel gives to outgoing connections: a client's
-// own connection must not take the address of a server that is being restarted.
-const (
-	firstPort = 20000
-	lastPort  = 32000
-)
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	var errs []error
-	for range 50 {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+rand.IntN(lastPort-firstPort)))
-		listener, err := net.Listen("tcp", address)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if err := listener.Close(); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		return address
-	}
-	t.Fatalf("no free port on the loopback interface: %v", errors.Join(errs...))
-	return ""
 }

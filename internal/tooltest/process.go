@@ -38,6 +38,17 @@ type Process struct {
 // failed. The program does not outlive the test binary either.
 func StartProcess(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
+	p, err := Launch(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.cleanup(t) })
+	return p
+}
+
+// Launch is StartProcess for a program that several tests use: it runs until
+// Close, and does not outlive the test binary.
+func Launch(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{
 		name: filepath.Base(cmd.Path),
 		cmd:  cmd,
@@ -47,33 +58,51 @@ func StartProcess(t testing.TB, cmd *exec.Cmd) *Process {
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	endWithParent(cmd)
 	if err := cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v", p.name, err)
+		return nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
 	go func() {
 		p.err = cmd.Wait()
 		close(p.done)
 	}()
-	t.Cleanup(func() { p.cleanup(t) })
-	return p
+	return p, nil
 }
 
 func (p *Process) cleanup(t testing.TB) {
-	if !p.ended() {
-		_ = p.cmd.Process.Signal(os.Interrupt)
-		if err := p.Wait(endTimeout); errors.Is(err, ErrStillRunning) {
-			t.Errorf("%s did not end within %v of being asked to", p.name, endTimeout)
-			p.Kill()
-		}
+	if err := p.Close(); err != nil {
+		t.Error(err)
 	}
 	if t.Failed() {
 		t.Logf("the end of what %s (process %d, %v) wrote:\n%s", p.name, p.PID(), p.cmd.ProcessState, tail(p.log.Bytes()))
 	}
 }
 
+// Close asks the program to end, as an interrupt from the keyboard does, and
+// waits until it has. One that does not end in time is killed, and that is an
+// error. It may have ended before.
+func (p *Process) Close() error {
+	if p.ended() {
+		return nil
+	}
+	_ = p.cmd.Process.Signal(os.Interrupt) // fails only if the program has ended
+	if err := p.Wait(endTimeout); errors.Is(err, ErrStillRunning) {
+		p.Kill()
+		return fmt.Errorf("%s did not end within %v of being asked to", p.name, endTimeout)
+	}
+	return nil
+}
+
 // AwaitReady calls probe until it returns nil, and fails the test if the
 // program ends first or half a minute passes.
 func (p *Process) AwaitReady(t testing.TB, probe func() error) {
 	t.Helper()
+	if err := p.Await(probe); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Await calls probe until it returns nil. It is an error if the program ends
+// first, or half a minute passes; the error shows what the program wrote.
+func (p *Process) Await(probe func() error) error {
 	deadline := time.NewTimer(readyTimeout)
 	defer deadline.Stop()
 	tick := time.NewTicker(pollInterval)
@@ -81,14 +110,14 @@ func (p *Process) AwaitReady(t testing.TB, probe func() error) {
 	for {
 		err := probe()
 		if err == nil {
-			return
+			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-p.done:
-			t.Fatalf("%s ended before it was ready: %v\n%s", p.name, p.err, tail(p.log.Bytes()))
+			return fmt.Errorf("%s ended before it was ready: %w\n%s", p.name, errors.Join(p.err, err), tail(p.log.Bytes()))
 		case <-deadline.C:
-			t.Fatalf("%s was not ready within %v: %v\n%s", p.name, readyTimeout, err, tail(p.log.Bytes()))
+			return fmt.Errorf("%s was not ready within %v: %w\n%s", p.name, readyTimeout, err, tail(p.log.Bytes()))
 		}
 	}
 }

@@ -1,0 +1,141 @@
+package backendtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ocikit/ocikit/internal/tooltest"
+)
+
+const (
+	probeTimeout = 2 * time.Second
+	stopTimeout  = 30 * time.Second
+	setupTimeout = 30 * time.Second // of what a test asks of a server: a database, a bucket
+	startTries   = 20
+)
+
+// Server is a program with an address and a folder. Its methods are for one
+// goroutine, but any number may talk to its address. Only the one test that owns
+// a server may end it.
+type Server struct {
+	name    string
+	address string
+	folder  string
+	command func() *exec.Cmd
+	probe   func(context.Context) error
+	// passing reports whether a start that failed, and wrote this, may succeed when it is tried again.
+	passing func(log string) bool
+	process *tooltest.Process
+}
+
+// Address returns the host and port that the server listens on, the same for as
+// long as the test runs.
+func (s *Server) Address() string { return s.address }
+
+// Kill ends the server as kill -9 does, and waits until it is gone.
+func (s *Server) Kill() { s.process.Kill() }
+
+// Stop ends the server as operators do, without waiting for its clients. The
+// test fails if that takes longer than half a minute.
+func (s *Server) Stop(t testing.TB) {
+	t.Helper()
+	if err := s.process.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Start starts the server again, after Kill or Stop, with the same address and
+// data, and waits until it answers.
+func (s *Server) Start(t testing.TB) {
+	t.Helper()
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Restart is Stop and Start.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	s.Stop(t)
+	s.Start(t)
+}
+
+// Pause has the server do nothing, and answer nobody, until Resume; its
+// connections stay.
+func (s *Server) Pause(t testing.TB) { s.signal(t, syscall.SIGSTOP) }
+
+// Resume ends a Pause.
+func (s *Server) Resume(t testing.TB) { s.signal(t, syscall.SIGCONT) }
+
+func (s *Server) signal(t testing.TB, signal os.Signal) {
+	t.Helper()
+	if err := s.process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Log returns what the server wrote since it was last started.
+func (s *Server) Log() string { return s.process.Log() }
+
+func (s *Server) start() error {
+	for try := 1; ; try++ {
+		process, err := tooltest.Launch(s.command())
+		if err != nil {
+			return err
+		}
+		err = process.Await(s.ping)
+		if err == nil {
+			s.process = process
+			return nil
+		}
+		if try == startTries || s.passing == nil || !s.passing(process.Log()) {
+			return errors.Join(err, process.Close())
+		}
+	}
+}
+
+func (s *Server) ping() error {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	return s.probe(ctx)
+}
+
+// close ends the server and removes its data.
+func (s *Server) close() error {
+	var err error
+	if s.process != nil {
+		err = s.process.Close()
+	}
+	if removed := os.RemoveAll(s.folder); removed != nil {
+		err = errors.Join(err, fmt.Errorf("remove the data of %s: %w", s.name, removed))
+	}
+	return err
+}
+
+// own makes the server the test's: it goes with it.
+func (s *Server) own(t testing.TB) {
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of what %s wrote:\n%s", s.name, end(s.process.Log()))
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// end returns a log's last lines.
+func end(log string) string {
+	const most = 16 << 10
+	if len(log) > most {
+		log = "…" + strings.ToValidUTF8(log[len(log)-most:], "")
+	}
+	return log
+}
