@@ -1,0 +1,221 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/aws/smithy-go"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// ErrNoList is in the error of a Probe if all that is lacking are lists: clients can be served from the bucket, while
+// audits and the reaper, which finds uploads whose names were lost, cannot work. Without s3:ListBucket, AWS also says
+// "access denied" of an object that is not there.
+var ErrNoList = errors.New("the bucket cannot be listed")
+
+// cleanup bounds the deletion of what a probe has stored.
+const cleanup = 30 * time.Second
+
+// Probe tries once each operation that the store will need, on throw-away keys under [store.UploadPrefix], and returns an error
+// of one line that says in words what the bucket lacks. It is for start-up: it finds a wrong setting before the first
+// push does. An error that wraps [ErrNoList] may be logged and gone on with; one that wraps [store.ErrUnavailable] may
+// pass. It deletes what it stored, and says so when it cannot. It takes about ten requests.
+func (o *Objects) Probe(ctx context.Context) error {
+	p := &probe{objects: o, single: store.NewUploadKey("probe"), parts: store.NewUploadKey("probe")}
+	p.object(ctx)
+	if !p.hopeless {
+		p.multipart(ctx)
+	}
+	if !p.hopeless {
+		p.lists(ctx)
+	}
+	p.clean(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("probe bucket %q: %w", *o.bucket, ctx.Err())
+	case len(p.lacks) == 0:
+		return nil
+	}
+	return &probeError{bucket: *o.bucket, lacks: p.lacks}
+}
+
+// probe is one run of Probe.
+type probe struct {
+	objects       *Objects
+	single, parts store.Key
+	stored        []store.Key
+	lacks         []lack
+	hopeless      bool // nothing else would work either
+}
+
+// lack is what does not work.
+type lack struct {
+	what  string // was tried
+	needs string // is the permission for it
+	soft  bool   // clients can be served nevertheless
+	err   error
+}
+
+// content is what a probe stores.
+const content = "A registry tried whether it can write here. This may be deleted.\n"
+
+// failed notes an error, if it is one. An error that would meet every request is the only one to be told.
+func (p *probe) failed(what, needs string, err error) bool {
+	if err == nil {
+		return false
+	}
+	l := lack{what: what, needs: needs, err: err}
+	if p.hopeless = general(err); p.hopeless {
+		p.lacks = nil
+	}
+	p.lacks = append(p.lacks, l)
+	return true
+}
+
+func (p *probe) object(ctx context.Context) {
+	err := p.objects.Put(ctx, p.single, strings.NewReader(content), int64(len(content)))
+	if p.failed("put an object", "s3:PutObject", err) {
+		return
+	}
+	p.stored = append(p.stored, p.single)
+	if !p.failed("get an object", "s3:GetObject", p.read(ctx, p.single, 0, -1, content)) {
+		p.failed("get a range of an object", "s3:GetObject", p.read(ctx, p.single, 2, 8, content[2:10]))
+	}
+}
+
+// read compares what is stored with what should be.
+func (p *probe) read(ctx context.Context, key store.Key, offset, length int64, want string) error {
+	r, err := p.objects.Open(ctx, key, offset, length)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	got, err := io.ReadAll(r)
+	if err == nil && !bytes.Equal(got, []byte(want)) {
+		err = fmt.Errorf("%w: other bytes than were stored", errAnswer)
+	}
+	return err
+}
+
+// multipart makes an object of one part whose number is not 1: of an upload whose claim was lost, the numbers have gaps.
+func (p *probe) multipart(ctx context.Context) {
+	m, err := p.objects.Begin(ctx, p.parts)
+	if p.failed("begin a multipart upload", "s3:PutObject", err) {
+		return
+	}
+	part := store.Part{Number: 2, Size: int64(len(content))}
+	part, err = p.objects.PutPart(ctx, m, 1, part, strings.NewReader(content))
+	if !p.failed("upload a part", "s3:PutObject", err) {
+		err = p.objects.Complete(ctx, m, []store.Part{part})
+		if !p.failed("complete a multipart upload whose part numbers have gaps", "s3:PutObject", err) {
+			p.stored = append(p.stored, p.parts)
+			if m, err = p.objects.Begin(ctx, p.parts); p.failed("begin a multipart upload", "s3:PutObject", err) {
+				return
+			}
+		}
+	}
+	tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanup)
+	defer cancel()
+	p.failed("abort a multipart upload ("+string(p.parts)+" is left)", "s3:AbortMultipartUpload", p.objects.Abort(tidy, m))
+}
+
+// lists tries what only audits and the reaper need.
+func (p *probe) lists(ctx context.Context) {
+	_, list := p.objects.List(ctx, store.UploadPrefix+"probe/", "", 1)
+	_, begun := p.objects.Begun(ctx, p.parts)
+	for _, l := range []lack{
+		{what: "list objects, for audits", needs: "s3:ListBucket", err: list},
+		{what: "list multipart uploads, for the reaper", needs: "s3:ListBucketMultipartUploads", err: begun},
+	} {
+		if p.failed(l.what, l.needs, l.err) {
+			p.lacks[len(p.lacks)-1].soft = !p.hopeless
+		}
+	}
+}
+
+// clean deletes what was stored, and thereby tries to delete: also where nothing could be stored, unless that is hopeless.
+func (p *probe) clean(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanup)
+	defer cancel()
+	keys, what := p.stored, "delete objects"
+	switch {
+	case len(keys) > 0:
+		what += " (" + string(keys[0]) + " is left)"
+	case p.hopeless:
+		return
+	default:
+		keys = []store.Key{p.single}
+	}
+	if err := p.objects.Delete(ctx, keys); err != nil {
+		p.lacks = append(p.lacks, lack{what: what, needs: "s3:DeleteObject", err: err})
+	}
+}
+
+// general reports whether an error would meet any other request as well.
+func general(err error) bool {
+	if errors.Is(err, store.ErrUnavailable) {
+		return true
+	}
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return !errors.Is(err, errAnswer) // nothing was sent: there are no credentials, say
+	}
+	return everywhere[api.ErrorCode()]
+}
+
+// everywhere are the codes of errors that do not depend on the operation.
+var everywhere = map[string]bool{
+	codeNoSuchBucket:               true,
+	"AuthorizationHeaderMalformed": true,
+	"ExpiredToken":                 true,
+	"IllegalLocationConstraint":    true,
+	"InvalidAccessKeyId":           true,
+	"InvalidBucketName":            true,
+	"InvalidToken":                 true,
+	"PermanentRedirect":            true,
+	"RequestTimeTooSkewed":         true,
+	"SignatureDoesNotMatch":        true,
+	"TokenRefreshRequired":         true,
+}
+
+// probeError tells all that is lacking in one line.
+type probeError struct {
+	bucket string
+	lacks  []lack
+}
+
+func (e *probeError) Error() string {
+	texts := make([]string, len(e.lacks))
+	for i, l := range e.lacks {
+		texts[i] = l.what + ": " + explain(l.err)
+		if isDenied(l.err) {
+			texts[i] += " (it needs " + l.needs + ")"
+		}
+	}
+	return fmt.Sprintf("bucket %q: %s", e.bucket, strings.Join(texts, "; "))
+}
+
+// Unwrap returns the reasons, so that errors.Is finds each.
+func (e *probeError) Unwrap() []error {
+	soft := true
+	reasons := make([]error, len(e.lacks))
+	for i, l := range e.lacks {
+		reasons[i] = l.err
+		soft = soft && l.soft
+	}
+	if soft {
+		reasons = append(reasons, ErrNoList)
+	}
+	return reasons
+}
+
+func isDenied(err error) bool {
+	var api smithy.APIError
+	return errors.As(err, &api) && api.ErrorCode() == codeAccessDenied
+}
