@@ -3,7 +3,6 @@ package faulttest_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -234,5 +233,4 @@ func requireCode(t *testing.T, err error, code string) {
 	var answered smithy.APIError
 	require.ErrorAs(t, err, &answered)
 	require.Equal(t, code, answered.ErrorCode())
-	require.False(t, errors.Is(err, context.Canceled))
 }
