@@ -32,6 +32,7 @@ var typed = map[string]error{
 	"InvalidPartOrder":           store.ErrInvalidPart,
 	"NoSuchPart":                 store.ErrInvalidPart,
 	"ConditionalRequestConflict": store.ErrInvalidPart,
+	"XMinioInvalidResourceName":  store.ErrMultipartUnknown, // of an upload's id: keys are valid
 
 	"InternalError":      store.ErrUnavailable,
 	"OperationAborted":   store.ErrUnavailable, // another request on the same key is under way

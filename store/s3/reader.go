@@ -24,6 +24,9 @@ type reader struct {
 
 // Read implements [io.Reader].
 func (r *reader) Read(p []byte) (int, error) {
+	if ended := r.ctx.Err(); ended != nil {
+		return 0, fmt.Errorf("read object: %w", ended)
+	}
 	if r.left == 0 {
 		return 0, io.EOF
 	}

@@ -51,6 +51,7 @@ type objectsTest struct {
 // objects is the store under test, as two replicas see it.
 type objects struct {
 	first, last store.Objects
+	stall       Stall // nil: before the call
 }
 
 // partSize is the size of the parts that tests use: small, but larger than what an implementation might special-case.

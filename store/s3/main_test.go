@@ -1,0 +1,10 @@
+package s3_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/ocikit/ocikit/internal/backendtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(backendtest.Run(m)) }
