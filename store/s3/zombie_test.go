@@ -41,20 +41,14 @@ func TestZombies(t *testing.T) {
 // heldOnTheWire keeps the first request, with all of its body, between the replica and the store.
 func heldOnTheWire(server *backendtest.S3Server, bucket string) storetest.Stall {
 	return func(t *testing.T) storetest.Stalled {
-		proxy, hold := faulttest.NewHTTP(t, server.Endpoint()), faulttest.NewHold()
+		atTheStore := faulttest.NewHTTP(t, server.Endpoint())
+		proxy, hold := faulttest.NewHTTP(t, atTheStore.URL()), faulttest.NewHold()
 		proxy.Intercept(holdFirst(hold))
 		return storetest.Stalled{
 			Objects: newObjects(t, newClient(server, proxy.URL()), bucket, nil),
 			Stuck:   hold.Arrived(),
 			Release: hold.Release,
-			Reached: func() bool {
-				select {
-				case <-hold.Reached():
-					return true
-				default:
-					return false
-				}
-			},
+			Reached: func() bool { return len(atTheStore.Counts()) > 0 },
 		}
 	}
 }
