@@ -94,3 +94,13 @@ func requireObject(t testing.TB, o *s3.Objects, key store.Key, want []byte) {
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(want, got), "the object must have the %d bytes that were written, and has %d", len(want), len(got))
 }
+
+// putNamed puts an object under a name that no key has.
+func putNamed(t testing.TB, client *sdk.Client, bucket, name string) {
+	t.Helper()
+	_, err := client.PutObject(t.Context(), &sdk.PutObjectInput{Bucket: &bucket, Key: &name, Body: bytes.NewReader([]byte("x"))})
+	require.NoError(t, err)
+}
+
+// prefixed returns options with a prefix.
+func prefixed(prefix string) *s3.Options { return &s3.Options{Prefix: prefix} }
