@@ -17,7 +17,15 @@ type settings struct {
 	basePath  string
 	immutable func(repository, tag string) bool
 	tls       *tls.Config // nil: plain HTTP
+	database  database
+	objects   objects
 }
+
+// volatile reports whether content is kept in memory.
+func (s settings) volatile() bool { return s.objects.kind == kindMemory }
+
+// embedded reports whether something is kept on a disk that is ours to flush.
+func (s settings) embedded() bool { return s.database.kind == kindSQLite || s.objects.kind == kindFile }
 
 // check reads the whole configuration before anything is opened, and returns everything that is wrong with it, each with its flag and
 // what to do.
@@ -57,9 +65,10 @@ func (c *serveCommand) check() (settings, error) {
 	if c.ShutdownTimeout < 0 {
 		wrong("shutdown-timeout", "must not be negative")
 	}
-	if err := c.checkStores(); err != nil {
-		errs = append(errs, err)
+	if c.ShutdownDelay < 0 {
+		wrong("shutdown-delay", "must not be negative")
 	}
+	errs = append(errs, c.checkStores(&s)...)
 	return s, errors.Join(errs...)
 }
 

@@ -3,7 +3,12 @@
 //
 //	ocikit serve
 //
-// serves on http://localhost:5000 and keeps everything in ./ocikit-data. See ocikit serve --help for the rest; every flag can be set
+// serves on http://localhost:5000 and keeps everything in ./ocikit-data. On PostgreSQL and S3 it is one of any number of replicas:
+//
+//	ocikit migrate up --database postgres://…
+//	ocikit serve --database postgres://… --objects s3://BUCKET?region=…
+//
+// See ocikit serve --help for the rest; every flag can be set
 // in the environment as well, --listen as OCIKIT_LISTEN.
 package main
 
@@ -23,6 +28,7 @@ import (
 // commands is the command line.
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Serve a registry."`
+	Migrate migrateCommand `cmd:"" help:"Set up PostgreSQL for it, or bring it up to date."`
 	Version versionCommand `cmd:"" help:"Tell which version this is."`
 }
 

@@ -24,6 +24,10 @@ type metrics struct {
 	read     *prometheus.CounterVec
 	written  *prometheus.CounterVec
 	uploads  prometheus.Gauge
+	asked    *prometheus.CounterVec
+	asking   *prometheus.HistogramVec
+	queried  *prometheus.CounterVec
+	querying prometheus.Histogram
 }
 
 func newMetrics(budget *staging.Budget) *metrics {
@@ -45,11 +49,25 @@ func newMetrics(budget *staging.Budget) *metrics {
 		uploads: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "ocikit_uploads_receiving", Help: "Uploads whose bytes are being received now.",
 		}),
+		asked: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ocikit_s3_requests_total", Help: "Requests to S3, repetitions included: answered, refused (4xx) or failed (5xx, or no answer).",
+		}, []string{"operation", "outcome"}),
+		asking: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "ocikit_s3_request_duration_seconds", Help: "Time from a request to S3 to the header of its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+		}, []string{"operation"}),
+		queried: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ocikit_database_requests_total", Help: "Statements, or batches of them, that were sent to PostgreSQL: answered, or failed.",
+		}, []string{"outcome"}),
+		querying: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "ocikit_database_request_duration_seconds", Help: "Time until PostgreSQL had answered a statement, or a batch of them.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}),
 	}
 	held := func() float64 { return float64(budget.Held()) }
 	size := func() float64 { return float64(budget.Size()) }
 	m.all.MustRegister(
-		m.requests, m.latency, m.read, m.written, m.uploads,
+		m.requests, m.latency, m.read, m.written, m.uploads, m.asked, m.asking, m.queried, m.querying,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ocikit_upload_memory_held_bytes", Help: "Buffers that uploads hold."}, held),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ocikit_upload_memory_bytes", Help: "Buffers that uploads may hold together."}, size),
 		collectors.NewGoCollector(),
@@ -66,12 +84,8 @@ func (m *metrics) observe(o registry.Observation) {
 	m.written.WithLabelValues(o.Route).Add(float64(o.Written))
 }
 
-// handler serves /metrics.
-func (m *metrics) handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.all, promhttp.HandlerOpts{}))
-	return mux
-}
+// handler serves the metrics.
+func (m *metrics) handler() http.Handler { return promhttp.HandlerFor(m.all, promhttp.HandlerOpts{}) }
 
 // count counts the uploads that r is receiving.
 func (m *metrics) count(r registry.Registry) registry.Registry { return counted{r, m.uploads} }

@@ -20,9 +20,13 @@ type serveCommand struct {
 	TLSKey      string `name:"tls-key" type:"path" placeholder:"FILE" help:"Private key (PEM)."`
 
 	Data     string `default:"ocikit-data" type:"path" placeholder:"DIR" help:"Folder of the index and the objects, unless they are elsewhere (./ocikit-data)."`
-	Database string `placeholder:"URL" help:"Index: sqlite:PATH, or memory: (sqlite:DATA/index.sqlite)."`
-	Objects  string `placeholder:"URL" help:"Objects: file:DIR, or memory: (file:DATA/objects)."`
+	Database string `placeholder:"URL" help:"Index: sqlite:PATH, memory:, or postgres://USER@HOST:PORT/NAME for any number of replicas (sqlite:DATA/index.sqlite)."`
+	Objects  string `placeholder:"URL" help:"Objects: file:DIR, memory:, or s3://BUCKET?region=…, with endpoint=… elsewhere than on AWS (file:DATA/objects)."`
+	Migrate  bool   `help:"Bring PostgreSQL's schema up to date before serving, as ocikit migrate up does."`
 	Sync     bool   `default:"true" negatable:"" help:"Answer a push only when the disk has it. --sync=false is faster, and loses in a power cut."`
+
+	Redirect       bool          `help:"Send clients to S3 for blobs, with a signed URL. They must be able to reach it, under a host name unrelated to the registry's."`
+	RedirectExpiry time.Duration `default:"15m" placeholder:"DURATION" help:"How long a signed URL works (${default})."`
 
 	Htpasswd string `type:"path" placeholder:"FILE" help:"Users and their passwords, as htpasswd -B writes them. Without it and --policy, anybody may do everything."`
 	Policy   string `type:"path" placeholder:"FILE" help:"Who may pull, push and delete where (YAML). Without --htpasswd nobody can log in, and only what it gives to anonymous is allowed."`
@@ -35,10 +39,11 @@ type serveCommand struct {
 	MaxBlob                size     `placeholder:"SIZE" help:"Largest blob (what the objects can take)."`
 	UploadMemory           size     `default:"64MiB" placeholder:"SIZE" help:"Buffers of all uploads together (${default})."`
 
-	MetricsListen   string        `placeholder:"HOST:PORT" help:"Where to serve Prometheus metrics, on /metrics. Off by default."`
+	MetricsListen   string        `placeholder:"HOST:PORT" help:"Where to serve Prometheus metrics on /metrics, and /livez and /readyz. Off by default."`
 	LogLevel        slog.Level    `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
 	LogFormat       string        `default:"text" enum:"text,json" placeholder:"FORMAT" help:"text or json (${default})."`
 	LogRequests     slog.Level    `default:"info" placeholder:"LEVEL" help:"Level of the line about each request (${default})."`
+	ShutdownDelay   time.Duration `default:"0s" placeholder:"DURATION" help:"How long to go on serving after SIGTERM, with /readyz saying no, so that load balancers notice (${default})."`
 	ShutdownTimeout time.Duration `default:"10s" placeholder:"DURATION" help:"How long requests under way may go on after SIGTERM before uploads are saved as they are (${default})."`
 }
 
@@ -58,17 +63,18 @@ func (c *serveCommand) Run(ctx context.Context, out output) error {
 		return err
 	}
 	defer listeners.close()
-	stores, err := c.openStores()
+	budget := staging.NewBudget(int64(c.UploadMemory))
+	metrics := newMetrics(budget)
+	stores, err := c.openStores(ctx, log, settings, metrics)
 	if err != nil {
 		return err
 	}
 	defer stores.close(log)
 
-	budget := staging.NewBudget(int64(c.UploadMemory))
-	metrics := newMetrics(budget)
 	local := registry.NewLocal(stores.meta, stores.objects, &registry.LocalOptions{
 		Budget:                budget,
 		MaxBlob:               int64(c.MaxBlob),
+		Redirect:              stores.redirect,
 		Immutable:             settings.immutable,
 		NoDelete:              !c.Delete,
 		AllowMissing:          c.AllowMissingReferences,
@@ -81,20 +87,33 @@ func (c *serveCommand) Run(ctx context.Context, out output) error {
 		BasePath:    settings.basePath,
 		MaxManifest: int64(c.MaxManifest),
 	})
-	c.limitMemory(stores.volatile)
-	c.announce(log, listeners, stores, settings)
-	return c.serve(ctx, log, listeners, settings, handler, metrics)
+	c.limitMemory(settings)
+	c.announce(log, listeners, settings)
+	health := newHealth(log, stores.dependencies)
+	return c.serve(ctx, health, newServers(log, listeners, settings, handler, operatorHandler(metrics, health)))
+}
+
+// operatorHandler serves those who watch the registry.
+func operatorHandler(m *metrics, h *health) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", m.handler())
+	mux.HandleFunc("GET /livez", h.live)
+	mux.HandleFunc("GET /readyz", h.ready)
+	return mux
 }
 
 // announce says where the registry is, what it stores on, and what somebody should know who has just started it.
-func (c *serveCommand) announce(log *slog.Logger, l listeners, s stores, settings settings) {
+func (c *serveCommand) announce(log *slog.Logger, l listeners, settings settings) {
 	scheme := "http"
 	if settings.tls != nil {
 		scheme = "https"
 	}
 	attrs := []any{
 		"url", fmt.Sprintf("%s://%s%s", scheme, l.registry.Addr(), settings.basePath),
-		"database", s.database, "objects", s.objectsName, "sync", c.Sync,
+		"database", settings.database.name, "objects", settings.objects.name,
+	}
+	if settings.embedded() {
+		attrs = append(attrs, "sync", c.Sync)
 	}
 	if l.metrics != nil {
 		attrs = append(attrs, "metrics", fmt.Sprintf("http://%s/metrics", l.metrics.Addr()))
@@ -103,10 +122,11 @@ func (c *serveCommand) announce(log *slog.Logger, l listeners, s stores, setting
 	if c.Htpasswd == "" && c.Policy == "" && !isLoopback(l.registry.Addr()) {
 		log.Warn("anybody who reaches this address may push and delete: set --htpasswd, or listen on 127.0.0.1 behind a proxy that authenticates")
 	}
-	if s.volatile {
+	volatile := settings.volatile()
+	if volatile {
 		log.Warn("everything is kept in memory and gone when this process ends")
 	}
-	if !c.Sync && !s.volatile {
+	if !c.Sync && !volatile {
 		log.Warn("--sync=false: a power cut can lose what was acknowledged, or damage the index beyond use")
 	}
 }
@@ -117,14 +137,19 @@ func isLoopback(address net.Addr) bool {
 }
 
 // serve runs the servers until ctx ends, or one of them fails.
-func (c *serveCommand) serve(ctx context.Context, log *slog.Logger, l listeners, settings settings, handler http.Handler, m *metrics) error {
-	servers := newServers(log, l, settings, handler, m)
+func (c *serveCommand) serve(ctx context.Context, health *health, servers *servers) error {
 	failed := servers.start()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	log.Info("shutting down", "timeout", c.ShutdownTimeout)
+	health.stopping.Store(true)
+	health.log.Info("shutting down", "delay", c.ShutdownDelay, "timeout", c.ShutdownTimeout)
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-time.After(c.ShutdownDelay):
+	}
 	return servers.shutdown(c.ShutdownTimeout)
 }

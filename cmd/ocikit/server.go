@@ -70,7 +70,7 @@ const (
 	keepAlive     = 2 * time.Minute
 )
 
-func newServers(log *slog.Logger, l listeners, s settings, handler http.Handler, m *metrics) *servers {
+func newServers(log *slog.Logger, l listeners, s settings, handler, operators http.Handler) *servers {
 	requests, cut := context.WithCancel(context.Background())
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	all := &servers{listeners: l, tls: s.tls, cut: cut}
@@ -83,7 +83,7 @@ func newServers(log *slog.Logger, l listeners, s settings, handler http.Handler,
 		BaseContext:       func(net.Listener) context.Context { return requests },
 	}
 	if l.metrics != nil {
-		all.metrics = &http.Server{Handler: m.handler(), ReadHeaderTimeout: headerTimeout, ErrorLog: errorLog}
+		all.metrics = &http.Server{Handler: operators, ReadHeaderTimeout: headerTimeout, ErrorLog: errorLog}
 	}
 	return all
 }
@@ -127,8 +127,8 @@ func (s *servers) shutdown(timeout time.Duration) error {
 
 // limitMemory keeps the garbage collector ahead of the uploads' buffers: by itself it would let as much garbage gather as they
 // take. Where content itself is kept in memory, there is nothing to keep to.
-func (c *serveCommand) limitMemory(volatile bool) {
-	if os.Getenv("GOMEMLIMIT") == "" && !volatile {
+func (c *serveCommand) limitMemory(s settings) {
+	if os.Getenv("GOMEMLIMIT") == "" && !s.volatile() {
 		debug.SetMemoryLimit(int64(c.UploadMemory) + 32<<20)
 	}
 }

@@ -1,34 +1,82 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
+	"time"
 
 	"github.com/ocikit/ocikit/store"
 	"github.com/ocikit/ocikit/store/filesystem"
 	"github.com/ocikit/ocikit/store/memory"
+	"github.com/ocikit/ocikit/store/postgres"
 	"github.com/ocikit/ocikit/store/sqlite"
 )
 
 const memoryURL = "memory:"
 
+// maxRedirect is how long a signed URL may work: what is deleted is kept for longer.
+const maxRedirect = 24 * time.Hour
+
 // stores is an index and objects that were opened.
 type stores struct {
-	meta        store.Metadata
-	objects     store.Objects
-	database    string // for people
-	objectsName string
-	volatile    bool
-	closers     []io.Closer
+	meta         store.Metadata
+	objects      store.Objects
+	redirect     func(context.Context, store.Key) (string, error) // nil: never
+	dependencies []dependency
+	closers      []func() error
 }
 
-// databaseURL and objectsURL are the flags with their defaults, which are below the data folder; an index in memory
-// goes with objects in memory.
+// checkStores reads the stores' flags, and says what is wrong with them, alone and together.
+func (c *serveCommand) checkStores(s *settings) []error {
+	var errs []error
+	wrong := func(flag, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("--%s: "+format, append([]any{flag}, args...)...))
+	}
+	database, err := parseDatabase(c.databaseURL())
+	if err != nil {
+		wrong("database", "%w", err)
+	}
+	objects, problems := parseObjects(c.objectsURL())
+	for _, err := range problems {
+		wrong("objects", "%w", err)
+	}
+	if objects.kind != kindS3 && c.Redirect {
+		wrong("redirect", "only S3 can sign URLs: set --objects s3://BUCKET, or leave --redirect out")
+	}
+	if c.RedirectExpiry < time.Second || c.RedirectExpiry > maxRedirect {
+		wrong("redirect-expiry", "must be from 1s to 24h")
+	}
+	objects.options.PresignExpiry = c.RedirectExpiry
+	s.database, s.objects = database, objects
+	if database.kind != "" && objects.kind != "" {
+		errs = append(errs, c.checkTogether(database, objects)...)
+	}
+	return errs
+}
+
+// checkTogether says which stores do not go together.
+func (c *serveCommand) checkTogether(database database, objects objects) []error {
+	switch {
+	case objects.kind == kindMemory && database.kind != kindMemory:
+		return []error{errors.New("--objects: the index would outlive objects in memory: set --database memory: too, or --objects file:DIR")}
+	case objects.kind != kindMemory && database.kind == kindMemory:
+		return []error{errors.New("--database: objects would outlive an index in memory, and nobody would know them: set --objects memory: too, or --database sqlite:PATH")}
+	case database.kind == kindPostgres && c.Objects == "":
+		return []error{errors.New("--objects: every replica has to see the same objects: set --objects s3://BUCKET, or file:DIR for replicas on this machine")}
+	case objects.kind == kindS3 && c.Database == "":
+		return []error{errors.New("--database: every replica has to see the same index: set --database postgres://…, or sqlite:PATH if there is one replica only")}
+	case database.kind == kindPostgres && objects.kind == kindS3 && !c.Sync:
+		return []error{errors.New("--sync: PostgreSQL and S3 decide themselves what is durable: leave --sync=false out")}
+	}
+	return nil
+}
+
+// databaseURL and objectsURL are the flags with their defaults, which are below the data folder; an index in memory goes with
+// objects in memory.
 func (c *serveCommand) databaseURL() string {
 	if c.Database != "" {
 		return c.Database
@@ -46,52 +94,105 @@ func (c *serveCommand) objectsURL() string {
 	return "file:" + filepath.Join(c.Data, "objects")
 }
 
-// checkStores says what is wrong with the URLs, alone and together.
-func (c *serveCommand) checkStores() error {
-	var errs []error
-	database, objects := c.databaseURL(), c.objectsURL()
-	if path, ok := strings.CutPrefix(database, "sqlite:"); database != memoryURL && (!ok || path == "") {
-		errs = append(errs, fmt.Errorf("--database: %q is neither memory: nor sqlite:PATH", database))
-	}
-	if path, ok := strings.CutPrefix(objects, "file:"); objects != memoryURL && (!ok || path == "") {
-		errs = append(errs, fmt.Errorf("--objects: %q is neither memory: nor file:DIR", objects))
-	}
-	switch {
-	case len(errs) > 0:
-	case objects == memoryURL && database != memoryURL:
-		errs = append(errs, errors.New("--objects: the index would outlive objects in memory: set --database memory: too, or --objects file:DIR"))
-	case objects != memoryURL && database == memoryURL:
-		errs = append(errs, errors.New("--database: objects on disk would outlive an index in memory, and nobody would know them: set --objects memory: too, or --database sqlite:PATH"))
-	}
-	return errors.Join(errs...)
-}
-
 // openStores opens what the flags name. An error names the flag to look at.
-func (c *serveCommand) openStores() (s stores, err error) {
+func (c *serveCommand) openStores(ctx context.Context, log *slog.Logger, settings settings, m *metrics) (s *stores, err error) {
+	s = &stores{}
 	defer func() {
 		if err != nil {
 			s.close(nil)
 		}
 	}()
-	s.database, s.objectsName = c.databaseURL(), c.objectsURL()
-	if s.database == memoryURL {
-		s.meta, s.objects, s.volatile = memory.NewMetadata(nil), memory.NewObjects(nil), true
-		return s, nil
+	switch settings.database.kind {
+	case kindMemory:
+		s.meta = memory.NewMetadata(nil)
+	case kindSQLite:
+		err = c.openSQLite(s, settings.database.path)
+	case kindPostgres:
+		err = c.openPostgres(ctx, s, settings.database, m)
 	}
-	path := strings.TrimPrefix(s.database, "sqlite:")
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return s, fmt.Errorf("%s: create the folder of the database: %w", c.blame("database", c.Database), err)
-	}
-	meta, err := sqlite.Open(path, &sqlite.Options{NoSync: !c.Sync})
 	if err != nil {
 		return s, fmt.Errorf("%s: %w", c.blame("database", c.Database), err)
 	}
-	s.meta, s.closers = meta, append(s.closers, meta)
-	s.objects, err = filesystem.New(strings.TrimPrefix(s.objectsName, "file:"), &filesystem.Options{NoSync: !c.Sync})
+	switch settings.objects.kind {
+	case kindMemory:
+		s.objects = memory.NewObjects(nil)
+	case kindFile:
+		s.objects, err = filesystem.New(settings.objects.dir, &filesystem.Options{NoSync: !c.Sync})
+	case kindS3:
+		err = c.openS3(ctx, log, s, settings.objects, m)
+	}
 	if err != nil {
 		return s, fmt.Errorf("%s: %w", c.blame("objects", c.Objects), err)
 	}
+	s.completeDependencies()
 	return s, nil
+}
+
+func (c *serveCommand) openSQLite(s *stores, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("create the folder of the database: %w", err)
+	}
+	meta, err := sqlite.Open(path, &sqlite.Options{NoSync: !c.Sync})
+	if err != nil {
+		return err
+	}
+	s.meta, s.closers = meta, append(s.closers, meta.Close)
+	return nil
+}
+
+func (c *serveCommand) openPostgres(ctx context.Context, s *stores, d database, m *metrics) error {
+	if c.Migrate {
+		if err := d.migrate(ctx); err != nil {
+			return err
+		}
+	}
+	pool, err := d.connect(ctx, m)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, func() error {
+		pool.Close()
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	meta, err := postgres.New(ctx, pool, d.options())
+	if err != nil {
+		return d.explain(err)
+	}
+	m.watchPool(pool)
+	s.meta = meta
+	s.dependencies = append(s.dependencies, dependency{"database", meta.Ping})
+	return nil
+}
+
+func (c *serveCommand) openS3(ctx context.Context, log *slog.Logger, s *stores, o objects, m *metrics) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	bucket, err := o.open(ctx, log, m)
+	if err != nil {
+		return err
+	}
+	if c.Redirect {
+		s.redirect = bucket.PresignGet
+	}
+	s.objects = bucket
+	s.dependencies = append(s.dependencies, dependency{"objects", bucket.Ping})
+	return nil
+}
+
+// completeDependencies has readiness ask the embedded stores, too.
+func (s *stores) completeDependencies() {
+	known := map[string]bool{}
+	for _, d := range s.dependencies {
+		known[d.name] = true
+	}
+	if !known["database"] {
+		s.dependencies = append(s.dependencies, dependency{"database", pingMetadata(s.meta)})
+	}
+	if !known["objects"] {
+		s.dependencies = append(s.dependencies, dependency{"objects", pingObjects(s.objects)})
+	}
 }
 
 // blame names the flag that a path came from.
@@ -103,8 +204,8 @@ func (c *serveCommand) blame(flag, value string) string {
 }
 
 func (s *stores) close(log *slog.Logger) {
-	for _, closer := range s.closers {
-		if err := closer.Close(); err != nil && log != nil {
+	for _, closeStore := range s.closers {
+		if err := closeStore(); err != nil && log != nil {
 			log.Error("close the database", "error", err)
 		}
 	}

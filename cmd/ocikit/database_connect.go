@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ocikit/ocikit/store/postgres"
+)
+
+// startTimeout is how long each store may take to answer when a command starts: who has configured a wrong host is told so soon.
+const startTimeout = 10 * time.Second
+
+// connect returns PostgreSQL's pool once the server has answered. m, if it is not nil, counts what is sent to it, and bounds how
+// long each of that may take. The caller closes the pool.
+func (d database) connect(ctx context.Context, m *metrics) (*pgxpool.Pool, error) {
+	config := d.pool.Copy()
+	if m != nil {
+		config.ConnConfig.Tracer = deadlines{m}
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, d.explain(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, d.explain(err)
+	}
+	return pool, nil
+}
+
+// Codes of PostgreSQL's that have a usual reason. The others speak for themselves.
+var databaseFixes = map[string]string{
+	"28P01": "set the right one in the URL, in PGPASSWORD or in ~/.pgpass",
+	"28000": "allow it in pg_hba.conf, or connect as another user, or with another sslmode=",
+	"3D000": "create it with createdb, or name another one",
+	"42501": "grant it, or connect as another user",
+	"42704": "correct what follows the question mark: PostgreSQL knows no such setting",
+	"53300": "raise its max_connections, or give each replica fewer with pool_max_conns=",
+	"57P03": "it is starting or stopping: try again",
+}
+
+// explain returns what keeps the database from answering, and what to do about it, in one line and without a password.
+func (d database) explain(err error) error {
+	address := hostPort(d.pool.ConnConfig)
+	var server *pgconn.PgError
+	switch {
+	case errors.Is(err, postgres.ErrNoSchema), errors.Is(err, postgres.ErrOlderSchema), errors.Is(err, postgres.ErrNewerSchema):
+		return errors.New(oneLine(err)) // says what to do
+	case errors.As(err, &server):
+		if fix, ok := databaseFixes[server.Code]; ok {
+			return fmt.Errorf("PostgreSQL at %s: %s: %s", address, server.Message, fix)
+		}
+		return fmt.Errorf("PostgreSQL at %s: %s (SQLSTATE %s)", address, server.Message, server.Code)
+	case isUnknownHost(err):
+		return fmt.Errorf("no host is known as %s: correct the URL's host", d.pool.ConnConfig.Host)
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
+		return fmt.Errorf("nothing listens at %s: start PostgreSQL, or correct the URL's host and port", address)
+	case isTLS(err):
+		return fmt.Errorf("PostgreSQL at %s: %s: set sslmode= and sslrootcert= to what the server has", address, innermost(err))
+	case isTimeout(err):
+		return fmt.Errorf("no answer from %s in time: correct the URL's host and port, or open the way to it", address)
+	}
+	return fmt.Errorf("PostgreSQL at %s: %s", address, innermost(err))
+}
+
+func isTLS(err error) bool {
+	return errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(x509.UnknownAuthorityError)) ||
+		errors.As(err, new(x509.HostnameError)) || errors.As(err, new(tls.RecordHeaderError)) ||
+		strings.Contains(err.Error(), "refused TLS")
+}
+
+func isUnknownHost(err error) bool { return errors.As(err, new(*net.DNSError)) }
+
+// isTimeout reports whether nobody answered in time, or nobody can be reached.
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() ||
+		errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
+}
+
+// innermost returns the text of the error that the others wrap, the last where several are wrapped, which is the cause: what it was
+// about is said by who asks.
+func innermost(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if several := split(err); inner == nil && len(several) > 1 {
+			inner = several[len(several)-1]
+		}
+		if inner == nil {
+			return oneLine(err)
+		}
+		err = inner
+	}
+}
+
+// oneLine returns an error's text in one line.
+func oneLine(err error) string {
+	return strings.Join(strings.Fields(err.Error()), " ")
+}
