@@ -95,8 +95,8 @@ func isTimeout(err error) bool {
 func innermost(err error) string {
 	for {
 		inner := errors.Unwrap(err)
-		if several := split(err); inner == nil && len(several) > 1 {
-			inner = several[len(several)-1]
+		if joined, ok := err.(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) > 0 { //nolint:errorlint // one level at a time
+			inner = joined.Unwrap()[len(joined.Unwrap())-1]
 		}
 		if inner == nil {
 			return oneLine(err)

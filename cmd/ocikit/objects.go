@@ -156,12 +156,3 @@ func parseBool(value string, into *bool) error {
 	*into = parsed
 	return nil
 }
-
-// split returns the errors that were joined to one.
-func split(err error) []error {
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
-		return joined.Unwrap()
-	}
-	return []error{err}
-}
