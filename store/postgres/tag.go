@@ -1,0 +1,113 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// Tags implements [store.Catalog]. It is one statement, and one round trip.
+func (m *Metadata) Tags(ctx context.Context, repository, after string, limit int) ([]string, error) {
+	// One repository by its name, and a range of its tags by name, all in one state: a repository without tags is an empty
+	// array, and an unknown one is no row.
+	return row(ctx, m, "tags", store.ErrRepositoryUnknown, `
+		select array(select name from {schema}.tags where repository = r.id and name > $2 order by name limit $3)
+		from {schema}.repositories r where r.name = $1`,
+		[]any{repository, after, max(limit, 0)}, scanOne[[]string])
+}
+
+// DeleteTag implements [store.Catalog]. It is one statement, and one round trip; by itself it is a transaction.
+func (m *Metadata) DeleteTag(ctx context.Context, repository, tag string) error {
+	// One row by its key. A transaction that moves it is waited for, and then deletes what it has moved.
+	deleted, err := single(ctx, m, "delete tag", `
+		delete from {schema}.tags
+		where repository = (select id from {schema}.repositories where name = $1) and name = $2
+		returning name`,
+		[]any{repository, tag}, scanOne[string])
+	if err == nil && len(deleted) == 0 {
+		err = fmt.Errorf("postgres: delete tag: %w", store.ErrManifestUnknown)
+	}
+	return err
+}
+
+// claimedTags is what [transaction.claimTags] will know.
+type claimedTags struct {
+	created  *[]string // that were absent
+	existing *[]existingTag
+}
+
+type existingTag struct {
+	name   string
+	digest digest.Digest
+}
+
+// claimTags queues the statements that lock the put's tags: those that are absent are created, as the put wants them, and the
+// others stay as they are for the moment.
+func (tx *transaction) claimTags(put store.ManifestPut) (tags claimedTags) {
+	if len(put.Tags) == 0 {
+		return tags
+	}
+	names := sorted(put.Tags)
+	// Rows by their keys, in order. Who creates one at the same time is waited for.
+	tags.created = values[string](tx, `
+		insert into {schema}.tags (repository, name, digest)
+		select r.id, n, $2 from (select (select id from {schema}.repositories where name = $1)) r (id), unnest($3::text[]) n
+		on conflict do nothing
+		returning name`,
+		put.Repository, put.Manifest.Digest.String(), names)
+	// Locks rows by their keys, in order, and tells what they point to once whoever moves them has done.
+	tags.existing = rows(tx, `
+		select locked.name, locked.digest from unnest($2::text[]) n
+		cross join lateral (
+			select name, digest from {schema}.tags
+			where repository = (select id from {schema}.repositories where name = $1) and name = n for update
+		) locked`,
+		[]any{put.Repository, names}, func(scan func(...any) error) (tag existingTag, err error) {
+			err = scan(&tag.name, &tag.digest)
+			return tag, err
+		})
+	return tags
+}
+
+// moveTags queues the statement that points the put's tags to its manifest, all or none.
+func (tx *transaction) moveTags(put store.ManifestPut, tags claimedTags) error {
+	if len(put.Tags) == 0 {
+		return nil
+	}
+	current := map[string]digest.Digest{}
+	for _, tag := range *tags.existing {
+		current[tag.name] = tag.digest
+	}
+	for _, name := range *tags.created {
+		current[name] = ""
+	}
+	var moved []string
+	for _, tag := range put.Tags {
+		now, known := current[tag]
+		if !known {
+			return errAgain // it was there, and was deleted before it could be locked
+		}
+		if !put.Condition.Met(now) {
+			return store.ErrConditionFailed
+		}
+		if now == "" || now == put.Manifest.Digest {
+			continue
+		}
+		if put.Locked != nil && put.Locked(tag) {
+			return &store.TagLockedError{Tag: tag}
+		}
+		moved = append(moved, tag)
+	}
+	if slices.Sort(moved); len(moved) > 0 {
+		// Rows by their keys, which are locked.
+		tx.exec(`
+			update {schema}.tags set digest = $2
+			where repository = (select id from {schema}.repositories where name = $1) and name = any($3::text[])`,
+			put.Repository, put.Manifest.Digest.String(), moved)
+	}
+	return nil
+}
