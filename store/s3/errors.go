@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -48,6 +49,7 @@ var words = map[string]string{
 	"AccountProblem":               "access denied",
 	"AllAccessDisabled":            "access denied",
 	"InvalidAccessKeyId":           "the access key is unknown to the store",
+	"XAdminUserNotFound":           "the access key is unknown to the store", // versitygw
 	"SignatureDoesNotMatch":        "the secret key is wrong",
 	"RequestTimeTooSkewed":         "this machine's clock and the store's differ too much",
 	"ExpiredToken":                 "the credentials have expired",
@@ -85,13 +87,15 @@ func classify(ctx context.Context, err error) error {
 		}
 	}
 	if noAnswer(err) {
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+		return unavailable(err)
 	}
 	var response *smithyhttp.ResponseError
 	if !errors.As(err, &response) {
 		return err
 	}
 	switch status := response.HTTPStatusCode(); {
+	case status < http.StatusMultipleChoices: // an answer that was cut, or is no answer of S3
+		return unavailable(fmt.Errorf("%w: %w", errAnswer, err))
 	case status == http.StatusRequestedRangeNotSatisfiable:
 		return fmt.Errorf("%w: %w", store.ErrOutOfRange, err)
 	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout,
@@ -99,6 +103,17 @@ func classify(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	return err
+}
+
+// errAnswer says that an answer makes no sense.
+var errAnswer = errors.New("unusable answer of the store")
+
+// unavailable marks an error. A connection that ended is not the end of what somebody reads, so io.EOF stays inside.
+func unavailable(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: %s", store.ErrUnavailable, err)
+	}
+	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 }
 
 // noAnswer reports whether a request may have been sent, and no answer came that can be read.
@@ -121,6 +136,9 @@ func classifyCode(code, message string) error {
 	return classify(context.Background(), &smithy.GenericAPIError{Code: code, Message: message})
 }
 
+// generic are the codes that the SDK makes up for an answer that has none.
+var generic = map[string]bool{"": true, "NotFound": true, "UnknownError": true}
+
 // explain says in one short line what an error of the SDK means.
 func explain(err error) string {
 	var api smithy.APIError
@@ -128,7 +146,7 @@ func explain(err error) string {
 	var response *smithyhttp.ResponseError
 	text := ""
 	switch {
-	case errors.As(err, &api) && api.ErrorCode() != "":
+	case errors.As(err, &api) && !generic[api.ErrorCode()]:
 		text = api.ErrorCode()
 		if known, ok := words[text]; ok {
 			text = known + " (" + api.ErrorCode() + ")"

@@ -75,7 +75,7 @@ const completed = `<CompleteMultipartUploadResult xmlns="http://s3.amazonaws.com
 func TestCompleteBelievesNothingButACompletion(t *testing.T) {
 	t.Parallel()
 	ofSize := func(total int) answer {
-		return answer{http.StatusPartialContent, map[string]string{"Content-Range": fmt.Sprintf("bytes 0-0/%d", total)}, "x"}
+		return answer{http.StatusPartialContent, map[string]string{"Content-Range": fmt.Sprintf("bytes 0-0/%d", total), "ETag": "tag"}, "x"}
 	}
 	const size = 1234
 	for name, test := range map[string]struct {
@@ -123,29 +123,31 @@ func TestCompleteBelievesNothingButACompletion(t *testing.T) {
 func TestAnswersToReadsAreHeldAgainstTheQuestion(t *testing.T) {
 	t.Parallel()
 	ranged := func(contentRange, body string) answer {
-		return answer{http.StatusPartialContent, map[string]string{"Content-Range": contentRange}, body}
+		return answer{http.StatusPartialContent, map[string]string{"Content-Range": contentRange, "ETag": "tag"}, body}
 	}
+	whole := func(body string) answer { return answer{http.StatusOK, map[string]string{"ETag": "tag"}, body} }
 	for name, test := range map[string]struct {
 		said           answer
 		offset, length int64
 		want           string // "" is an error
 		err            error  // that it wraps, if any
 	}{
-		"TheWhole":                 {answer{http.StatusOK, nil, "0123456789"}, 0, -1, "0123456789", nil},
+		"TheWhole":                 {whole("0123456789"), 0, -1, "0123456789", nil},
 		"TheRange":                 {ranged("bytes 2-4/10", "234"), 2, 3, "234", nil},
 		"TheRestOfTheObject":       {ranged("bytes 7-9/10", "789"), 7, 100, "789", nil},
-		"TheWholeInsteadOfARange":  {answer{http.StatusOK, nil, "0123456789"}, 2, 3, "", nil},
+		"TheWholeInsteadOfARange":  {whole("0123456789"), 2, 3, "", nil},
 		"ARangeThatBeginsEarlier":  {ranged("bytes 1-3/10", "123"), 2, 3, "", nil},
 		"ALongerRange":             {ranged("bytes 2-5/10", "2345"), 2, 3, "", nil},
 		"AShorterRange":            {ranged("bytes 2-3/10", "23"), 2, 3, "", nil},
 		"ARangeOfUnknownTotal":     {ranged("bytes 2-4/*", "234"), 2, 3, "", nil},
 		"ARangeThatIsNone":         {ranged("items 2-4/10", "234"), 2, 3, "", nil},
 		"ABodyOfAnotherLength":     {ranged("bytes 2-4/10", "23"), 2, 3, "", nil},
-		"NothingWhereObjectsHave1": {answer{http.StatusOK, nil, ""}, 0, -1, "", nil},
-		"ABodyThatIsCut":           {answer{http.StatusOK, map[string]string{"Content-Length": "11"}, "0123456789"}, 0, -1, "", store.ErrUnavailable},
+		"NothingWhereObjectsHave1": {whole(""), 0, -1, "", nil},
+		"ABodyThatIsCut":           {answer{http.StatusOK, map[string]string{"Content-Length": "11", "ETag": "tag"}, "0123456789"}, 0, -1, "", store.ErrUnavailable},
 		"RangeNotSatisfiable":      {answer{http.StatusRequestedRangeNotSatisfiable, nil, errorXML("InvalidRange")}, 10, 1, "", store.ErrOutOfRange},
 		"RangeNotSatisfiableInHTML": {answer{http.StatusRequestedRangeNotSatisfiable, nil, "<html></html>"}, 10, 1, "",
 			store.ErrOutOfRange},
+		"WhatAProxySays":     {answer{http.StatusOK, nil, "<html></html>"}, 0, -1, "", store.ErrUnavailable},
 		"NoSuchKey":          {noObject, 0, -1, "", store.ErrObjectUnknown},
 		"SlowDown":           {answer{http.StatusServiceUnavailable, nil, errorXML("SlowDown")}, 0, -1, "", store.ErrUnavailable},
 		"TooManyRequests":    {answer{http.StatusTooManyRequests, nil, ""}, 0, -1, "", store.ErrUnavailable},
@@ -199,9 +201,11 @@ func TestDeleteNamesWhatIsStillThere(t *testing.T) {
 func TestAnswersWithoutWhatMattersAreErrors(t *testing.T) {
 	t.Parallel()
 	o := say(t, map[faulttest.Operation]answer{
+		faulttest.PutObject:             {http.StatusOK, nil, ""},
 		faulttest.UploadPart:            {http.StatusOK, nil, ""},
 		faulttest.CreateMultipartUpload: {http.StatusOK, nil, "<InitiateMultipartUploadResult></InitiateMultipartUploadResult>"},
 	})
+	require.ErrorContains(t, o.Put(t.Context(), "blobs/x", bytes.NewReader([]byte("x")), 1), "ETag", "every object has an ETag")
 	_, err := o.PutPart(t.Context(), store.Multipart{Key: "blobs/x", ID: "id"}, 1, store.Part{Number: 1, Size: 1}, bytes.NewReader([]byte("x")))
 	require.ErrorContains(t, err, "ETag", "a part cannot be named without its ETag")
 	_, err = o.Begin(t.Context(), "blobs/x")

@@ -41,7 +41,7 @@ func (o *Objects) begin(ctx context.Context, key store.Key) (store.Multipart, er
 	}
 	id := aws.ToString(out.UploadId)
 	if id == "" {
-		return store.Multipart{}, fmt.Errorf("%w: an upload without an id", errAnswer)
+		return store.Multipart{}, fmt.Errorf("%w: %w: an upload without an id", store.ErrUnavailable, errAnswer)
 	}
 	return store.Multipart{Key: key, ID: id}, nil
 }
@@ -82,7 +82,7 @@ func (o *Objects) putPart(ctx context.Context, m store.Multipart, part store.Par
 	}
 	tag = aws.ToString(out.ETag)
 	if tag == "" {
-		return "", fmt.Errorf("%w: a part without an ETag", errAnswer)
+		return "", fmt.Errorf("%w: %w: a part without an ETag", store.ErrUnavailable, errAnswer)
 	}
 	return tag, nil
 }

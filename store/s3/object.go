@@ -35,7 +35,7 @@ func (o *Objects) put(ctx context.Context, key store.Key, r io.ReadSeeker, size 
 	}
 	limited, cancel := bounded(ctx)
 	defer cancel()
-	_, err = o.client.PutObject(limited, &s3.PutObjectInput{
+	out, err := o.client.PutObject(limited, &s3.PutObjectInput{
 		Bucket:               o.bucket,
 		Key:                  o.name(key),
 		Body:                 content,
@@ -46,6 +46,9 @@ func (o *Objects) put(ctx context.Context, key store.Key, r io.ReadSeeker, size 
 	}, o.writes...)
 	if err != nil {
 		return classifyWrite(ctx, content, err)
+	}
+	if aws.ToString(out.ETag) == "" {
+		return fmt.Errorf("%w: %w: an object without an ETag", store.ErrUnavailable, errAnswer)
 	}
 	return nil
 }

@@ -130,8 +130,8 @@ func (p *probe) lists(ctx context.Context) {
 	_, list := p.objects.List(ctx, store.UploadPrefix+"probe/", "", 1)
 	_, begun := p.objects.Begun(ctx, p.parts)
 	for _, l := range []lack{
-		{what: "list objects, for audits", needs: "s3:ListBucket", err: list},
-		{what: "list multipart uploads, for the reaper", needs: "s3:ListBucketMultipartUploads", err: begun},
+		{what: "list objects (for audits)", needs: "s3:ListBucket", err: list},
+		{what: "list multipart uploads (for the reaper)", needs: "s3:ListBucketMultipartUploads", err: begun},
 	} {
 		if p.failed(l.what, l.needs, l.err) {
 			p.lacks[len(p.lacks)-1].soft = !p.hopeless
@@ -182,6 +182,7 @@ var everywhere = map[string]bool{
 	"RequestTimeTooSkewed":         true,
 	"SignatureDoesNotMatch":        true,
 	"TokenRefreshRequired":         true,
+	"XAdminUserNotFound":           true,
 }
 
 // probeError tells all that is lacking in one line.
@@ -191,12 +192,21 @@ type probeError struct {
 }
 
 func (e *probeError) Error() string {
-	texts := make([]string, len(e.lacks))
-	for i, l := range e.lacks {
-		texts[i] = l.what + ": " + explain(l.err)
+	var reasons []string
+	tried := map[string][]string{} // by reason
+	for _, l := range e.lacks {
+		reason := explain(l.err)
 		if isDenied(l.err) {
-			texts[i] += " (it needs " + l.needs + ")"
+			reason += " (it needs " + l.needs + ")"
 		}
+		if tried[reason] == nil {
+			reasons = append(reasons, reason)
+		}
+		tried[reason] = append(tried[reason], l.what)
+	}
+	texts := make([]string, len(reasons))
+	for i, reason := range reasons {
+		texts[i] = strings.Join(tried[reason], ", ") + ": " + reason
 	}
 	return fmt.Sprintf("bucket %q: %s", e.bucket, strings.Join(texts, "; "))
 }

@@ -66,8 +66,12 @@ func (b byteRange) header() string {
 	return first + strconv.FormatInt(b.offset+b.length-1, 10)
 }
 
-// answered returns how many bytes the answer's body has, and refuses an answer to another question.
+// answered returns how many bytes the answer's body has, and refuses an answer to another question, and what somebody on
+// the way says of his own: every object has an ETag.
 func (b byteRange) answered(out *s3.GetObjectOutput) (int64, error) {
+	if aws.ToString(out.ETag) == "" {
+		return 0, fmt.Errorf("%w: %w: an object without an ETag", store.ErrUnavailable, errAnswer)
+	}
 	length := int64(-1)
 	if out.ContentLength != nil {
 		length = *out.ContentLength
@@ -89,9 +93,6 @@ func (b byteRange) answered(out *s3.GetObjectOutput) (int64, error) {
 	}
 	return want, nil
 }
-
-// errAnswer says that an answer makes no sense.
-var errAnswer = errors.New("unusable answer of the store")
 
 // parseContentRange parses "bytes FIRST-LAST/TOTAL".
 func parseContentRange(s string) (first, last, total int64, ok bool) {

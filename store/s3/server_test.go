@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"io"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -104,3 +108,22 @@ func putNamed(t testing.TB, client *sdk.Client, bucket, name string) {
 
 // prefixed returns options with a prefix.
 func prefixed(prefix string) *s3.Options { return &s3.Options{Prefix: prefix} }
+
+// newReverseProxy returns the address of a proxy that changes answers.
+func newReverseProxy(t testing.TB, target string, change func(r *http.Response)) string {
+	t.Helper()
+	to, err := url.Parse(target)
+	require.NoError(t, err)
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(to)
+			r.Out.Host = r.In.Host // it is signed
+		},
+		ModifyResponse: func(r *http.Response) error {
+			change(r)
+			return nil
+		},
+	})
+	t.Cleanup(proxy.Close)
+	return proxy.URL
+}
