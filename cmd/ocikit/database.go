@@ -28,8 +28,9 @@ type database struct {
 
 	path string // of SQLite's file
 
-	pool   *pgxpool.Config // of PostgreSQL
-	schema string
+	pool      *pgxpool.Config // of PostgreSQL
+	schema    string
+	modeIsSet bool // how statements are sent
 }
 
 // What holds for PostgreSQL's connections unless the URL says otherwise: as many as keep a server's processors busy while leaving
@@ -78,7 +79,10 @@ func parsePostgres(text string) (database, error) {
 	if connection.RuntimeParams["application_name"] == "" {
 		connection.RuntimeParams["application_name"] = "ocikit"
 	}
-	return database{kind: kindPostgres, name: postgresName(config, schema), pool: config, schema: schema}, nil
+	return database{
+		kind: kindPostgres, name: postgresName(config, schema), pool: config, schema: schema,
+		modeIsSet: strings.Contains(address, "default_query_exec_mode="),
+	}, nil
 }
 
 // cutSchema takes our own key out of a URL, since pgx sends what it does not know to the server. The rest stays as it is written.

@@ -6,11 +6,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -20,24 +22,46 @@ import (
 // startTimeout is how long each store may take to answer when a command starts: who has configured a wrong host is told so soon.
 const startTimeout = 10 * time.Second
 
-// connect returns PostgreSQL's pool once the server has answered. m, if it is not nil, counts what is sent to it, and bounds how
-// long each of that may take. The caller closes the pool.
-func (d database) connect(ctx context.Context, m *metrics) (*pgxpool.Pool, error) {
+// connect returns PostgreSQL's pool once the server has answered. For a server, m counts what is sent to it, and bounds how long each
+// of that may take; log and m are nil for commands that change the schema. The caller closes the pool.
+func (d database) connect(ctx context.Context, log *slog.Logger, m *metrics) (*pgxpool.Pool, error) {
+	pooled, err := d.isPooled(ctx)
+	if err != nil {
+		return nil, d.explain(err)
+	}
 	config := d.pool.Copy()
+	if pooled && !d.modeIsSet {
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
 	if m != nil {
 		config.ConnConfig.Tracer = deadlines{m}
+		if pooled && !d.modeIsSet {
+			log.Info("a pooler is in between, which may lose prepared statements, so that none are used: PostgreSQL has more to do. " +
+				"If it keeps them (PgBouncer from 1.21 on), add default_query_exec_mode=cache_statement to --database")
+		}
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, d.explain(err)
 	}
+	return pool, nil
+}
+
+// isPooled reports whether something is between here and PostgreSQL that gives each transaction a session as it likes: then the
+// process that the connection was said to be of is not the one that answers.
+func (d database) isPooled(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if err := pool.Ping(ctx); err != nil {
-		pool.Close()
-		return nil, d.explain(err)
+	config := d.pool.ConnConfig.Copy()
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // works with and without
+	connection, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return false, err
 	}
-	return pool, nil
+	defer connection.Close(ctx)
+	var process uint32
+	err = connection.QueryRow(ctx, "select pg_backend_pid()").Scan(&process)
+	return process != connection.PgConn().PID(), err
 }
 
 // Codes of PostgreSQL's that have a usual reason. The others speak for themselves.

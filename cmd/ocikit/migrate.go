@@ -89,7 +89,7 @@ func (d database) options() *postgres.Options { return &postgres.Options{Schema:
 // migrate brings the schema up to date. What it sends takes as long as it takes: an index of a large table is a while in the
 // building.
 func (d database) migrate(ctx context.Context) error {
-	pool, err := d.connect(ctx, nil)
+	pool, err := d.connect(ctx, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (d database) migrate(ctx context.Context) error {
 }
 
 func (d database) printStatus(ctx context.Context, out output) error {
-	pool, err := d.connect(ctx, nil)
+	pool, err := d.connect(ctx, nil, nil)
 	if err != nil {
 		return fmt.Errorf("--database: %w", err)
 	}

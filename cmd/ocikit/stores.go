@@ -108,7 +108,7 @@ func (c *serveCommand) openStores(ctx context.Context, log *slog.Logger, setting
 	case kindSQLite:
 		err = c.openSQLite(s, settings.database.path)
 	case kindPostgres:
-		err = c.openPostgres(ctx, s, settings.database, m)
+		err = c.openPostgres(ctx, log, s, settings.database, m)
 	}
 	if err != nil {
 		return s, fmt.Errorf("%s: %w", c.blame("database", c.Database), err)
@@ -140,13 +140,13 @@ func (c *serveCommand) openSQLite(s *stores, path string) error {
 	return nil
 }
 
-func (c *serveCommand) openPostgres(ctx context.Context, s *stores, d database, m *metrics) error {
+func (c *serveCommand) openPostgres(ctx context.Context, log *slog.Logger, s *stores, d database, m *metrics) error {
 	if c.Migrate {
 		if err := d.migrate(ctx); err != nil {
 			return err
 		}
 	}
-	pool, err := d.connect(ctx, m)
+	pool, err := d.connect(ctx, log, m)
 	if err != nil {
 		return err
 	}
