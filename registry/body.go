@@ -52,6 +52,7 @@ type body struct {
 	read    int64  // bytes
 	ended   bool   // Read returned an error, be it io.EOF
 	failure *Error // which error, unless it was io.EOF
+	closing bool   // the connection ends with the request, and something of the body may be under way
 	release func() bool
 }
 
@@ -63,6 +64,8 @@ func (b *body) begin(w http.ResponseWriter, r *http.Request, timeout time.Durati
 	}
 	b.Reader, b.ctx = r.Body, r.Context()
 	b.idle = idle{timeout: timeout, connection: w, set: (*http.ResponseController).SetReadDeadline}
+	// Who asks whether to send the body has not sent it.
+	b.closing = r.Close && r.Header.Get("Expect") == ""
 	b.release = context.AfterFunc(b.ctx, func() {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
 	})
@@ -113,9 +116,28 @@ func (b *body) end() {
 	if b.ctx == nil {
 		return
 	}
+	if !b.ended && b.closing {
+		b.linger()
+	}
 	b.release()
 	if !b.ended {
 		b.idle.renew()
+	}
+}
+
+// lingerTime is how long a client is waited for that still sends what nobody wants.
+const lingerTime = 5 * time.Second
+
+// linger sends the answer, then reads what the client still sends until it has seen that and closes the connection. On a
+// connection that is closed after the request, as proxies have that open one for each, net/http reads nothing: the client's
+// system would be told that what it sends is lost, and throw the answer away.
+func (b *body) linger() {
+	c := http.NewResponseController(b.idle.connection)
+	if c.Flush() != nil || c.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	if b.ctx.Err() == nil { // after the deadline was set, as in Read
+		_, _ = io.Copy(io.Discard, b.Reader) // fails as soon as the client has seen the answer
 	}
 }
 
