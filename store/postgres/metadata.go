@@ -59,10 +59,10 @@ func New(ctx context.Context, pool *pgxpool.Pool, options *Options) (*Metadata, 
 // Ping reports, in one round trip, whether the index can be read and written: nil, or an error, which wraps
 // store.ErrUnavailable when the database is out of reach for now, or takes no writes, as a standby does.
 func (m *Metadata) Ping(ctx context.Context) error {
-	// Looks at the server, and for a row of one table.
+	// Looks at the server, and whether the tables can be read.
 	readOnly, err := row(ctx, m, "ping", store.ErrUnavailable, `
 		select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean,
-			exists (select from {schema}.repositories)`, nil,
+			exists (select from {schema}.repositories where id = 0)`, nil,
 		func(scan func(...any) error) (readOnly bool, err error) {
 			err = scan(&readOnly, new(bool))
 			return readOnly, err

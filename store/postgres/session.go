@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -29,8 +31,7 @@ func (m *Metadata) CreateSession(ctx context.Context, id, repository string, alg
 const selectSession = `
 	select repository, state, version, algorithm, digest, started, touched, reserved_blob, reserved_tail,
 		durable, parts_end, hash, parts_hash, multipart_key, multipart_id, part_size, last_part, inline,
-		array(select key from {schema}.tails where session = $2 order by ordinal),
-		array(select size from {schema}.tails where session = $2 order by ordinal),
+		(select json_agg(json_build_object('Key', key, 'Size', size) order by ordinal) from {schema}.tails where session = $2),
 		{now}
 	from {schema}.sessions where id = $2`
 
@@ -43,16 +44,17 @@ type timedSession struct {
 func scanSession(id string) func(scan func(...any) error) (timedSession, error) {
 	return func(scan func(...any) error) (timedSession, error) {
 		s := timedSession{Session: store.Session{ID: id}}
-		var keys []string
-		var sizes []int64
+		var tails []byte
 		err := scan(&s.Repository, &s.State, &s.Version, &s.Algorithm, &s.Digest, &s.Started, &s.Touched,
 			&s.Reserved.Blob, &s.Reserved.Tail, &s.Offset, &s.PartsEnd, &s.Hash, &s.PartsHash,
-			&s.Multipart.Key, &s.Multipart.ID, &s.PartSize, &s.LastPart, &s.Inline, &keys, &sizes, &s.now)
+			&s.Multipart.Key, &s.Multipart.ID, &s.PartSize, &s.LastPart, &s.Inline, &tails, &s.now)
 		if err != nil {
 			return timedSession{}, err
 		}
-		for i, key := range keys {
-			s.Tails = append(s.Tails, store.Tail{Key: store.Key(key), Size: sizes[i]})
+		if tails != nil {
+			if err := json.Unmarshal(tails, &s.Tails); err != nil {
+				return timedSession{}, fmt.Errorf("decode tails: %w", err)
+			}
 		}
 		s.Started, s.Touched, s.now = s.Started.UTC(), s.Touched.UTC(), s.now.UTC()
 		return s, nil
@@ -102,6 +104,7 @@ func (m *Metadata) ClaimSession(ctx context.Context, claim store.Claim) (session
 			return errNothing
 		}
 		session.Parts = *parts
+		slices.SortFunc(session.Parts, func(a, b store.Part) int { return cmp.Compare(a.Number, b.Number) })
 		tx.keep(s.Session, condemned)
 		return nil
 	})
@@ -222,10 +225,10 @@ func (m *Metadata) DropSession(ctx context.Context, ref store.SessionRef) (sessi
 	return session, nil
 }
 
-// parts queues a look at the parts of a session that is locked, by number.
+// parts queues a look at the parts of a session that is locked, in no order.
 func (tx *transaction) parts(session string) *[]store.Part {
 	// A range of the key.
-	return rows(tx, `select number, start, size, tag from {schema}.parts where session = $1 order by number`,
+	return rows(tx, `select number, start, size, tag from {schema}.parts where session = $1`,
 		[]any{session}, func(scan func(...any) error) (part store.Part, err error) {
 			err = scan(&part.Number, &part.Offset, &part.Size, &part.Tag)
 			return part, err

@@ -1,0 +1,166 @@
+package postgres_test
+
+import (
+	"context"
+	"encoding/binary"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ocikit/ocikit/store"
+	"github.com/ocikit/ocikit/store/postgres"
+)
+
+// counted makes the pool's connections count how often the server is asked to answer.
+func counted(asked *atomic.Int64) func(*pgxpool.Config) {
+	return func(config *pgxpool.Config) {
+		dial := config.ConnConfig.DialFunc
+		config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			return &countingConn{Conn: conn, asked: asked, skip: 4}, err
+		}
+		// A connection that has idled for a second is looked at before it is used, which is not the call's.
+		config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
+	}
+}
+
+// countingConn counts the messages after which a client waits: Sync, and Query, which includes it.
+type countingConn struct {
+	net.Conn
+	asked   *atomic.Int64
+	started bool
+	head    []byte // of the message that is being written
+	skip    int    // bytes of it that do not matter; before the first message, which has no type, its length is still to come
+}
+
+func (c *countingConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	for _, b := range p[:n] {
+		c.pass(b)
+	}
+	return n, err
+}
+
+func (c *countingConn) pass(b byte) {
+	size := 5
+	if !c.started {
+		size = 4
+	}
+	if len(c.head) < size {
+		c.head = append(c.head, b)
+		if len(c.head) < size {
+			return
+		}
+		c.skip = int(binary.BigEndian.Uint32(c.head[size-4:])) - 4
+	} else {
+		c.skip--
+	}
+	if c.skip > 0 {
+		return
+	}
+	if kind := c.head[0]; c.started && (kind == 'S' || kind == 'Q') {
+		c.asked.Add(1)
+	}
+	c.started, c.head = true, c.head[:0]
+}
+
+// TestCallsTakeTheirRoundTrips holds every method to what its documentation says, once its statements are known to the connection.
+func TestCallsTakeTheirRoundTrips(t *testing.T) {
+	t.Parallel()
+	for _, mode := range modes {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			var asked atomic.Int64
+			pool := newPool(t, 1, in(mode), counted(&asked))
+			m := open(t, pool, &postgres.Options{Schema: newSchema(t)})
+			var rounds []map[string]int64
+			for range 3 {
+				rounds = append(rounds, countCalls(t, m, &asked))
+			}
+			want := map[string]int64{
+				"Content": 1, "RenewContent": 1, "RenewContent that touches": 1, "PutContent": 1, "DeleteContent": 2, "Mount": 2,
+				"Manifest by tag": 1, "Manifest by digest": 1, "PutManifest": 2, "PutManifest that moves a tag": 2, "DeleteManifest": 2,
+				"Tags": 1, "DeleteTag": 1, "Referrers": 1, "Repositories": 1, "Holders": 1, "Candidates": 1, "Garbage": 1,
+				"CreateSession": 1, "Session": 1, "ClaimSession": 2, "SaveSession": 2, "FinishSession": 2, "DropSession": 2, "Ping": 1,
+			}
+			if mode == pgx.QueryExecModeDescribeExec { // it asks for the types of each batch first
+				for call := range want {
+					want[call] *= 2
+				}
+			}
+			assert.Equal(t, want, rounds[2], "round trips of each call in mode %s", mode)
+		})
+	}
+}
+
+// countCalls makes each call, and returns how often it asked the server.
+func countCalls(t *testing.T, m *postgres.Metadata, asked *atomic.Int64) map[string]int64 {
+	t.Helper()
+	ctx, counts := t.Context(), map[string]int64{}
+	do := func(name string, call func() error) {
+		t.Helper()
+		before := asked.Load()
+		require.NoError(t, call(), name)
+		counts[name] = asked.Load() - before
+	}
+	content := inline("content " + store.NewID())
+	do("PutContent", func() error { return m.PutContent(ctx, "a", content) })
+	do("Content", func() error { _, err := m.Content(ctx, "a", content.Digest); return err })
+	do("RenewContent", func() error { _, err := m.RenewContent(ctx, "a", content.Digest, time.Hour); return err })
+	do("RenewContent that touches", func() error { _, err := m.RenewContent(ctx, "a", content.Digest, -time.Hour); return err })
+	do("Mount", func() error { _, err := m.Mount(ctx, content.Digest, "a", "b"); return err })
+	put := manifest("a", "manifest "+store.NewID(), "latest")
+	put.References = []store.Reference{{Digest: content.Digest}}
+	do("PutManifest", func() error { return m.PutManifest(ctx, put) })
+	other := manifest("a", "another "+store.NewID(), "latest")
+	do("PutManifest that moves a tag", func() error { return m.PutManifest(ctx, other) })
+	do("Manifest by tag", func() error { _, err := m.Manifest(ctx, "a", store.ManifestRef{Tag: "latest"}); return err })
+	do("Manifest by digest", func() error {
+		_, err := m.Manifest(ctx, "a", store.ManifestRef{Digest: put.Manifest.Digest})
+		return err
+	})
+	do("Tags", func() error { _, err := m.Tags(ctx, "a", "", 10); return err })
+	do("Referrers", func() error {
+		_, err := m.Referrers(ctx, "a", content.Digest, store.ReferrersPage{Limit: 10})
+		return err
+	})
+	do("Repositories", func() error { _, err := m.Repositories(ctx, "", 10); return err })
+	do("Holders", func() error { _, err := m.Holders(ctx, content.Digest, "", 10); return err })
+	do("Candidates", func() error { _, err := m.Candidates(ctx, 0, 10); return err })
+	do("Garbage", func() error { _, err := m.Garbage(ctx, 0, 10); return err })
+	do("DeleteTag", func() error { return m.DeleteTag(ctx, "a", "latest") })
+	do("DeleteManifest", func() error { return m.DeleteManifest(ctx, "a", put.Manifest.Digest, nil) })
+	do("DeleteContent", func() error { return m.DeleteContent(ctx, "a", content.Digest) })
+	do("Ping", func() error { return m.Ping(ctx) })
+	for _, finish := range []bool{true, false} {
+		id := store.NewID()
+		ref := store.SessionRef{ID: id, Repository: "a"}
+		do("CreateSession", func() error { return m.CreateSession(ctx, id, "a", digest.SHA256) })
+		do("Session", func() error { _, err := m.Session(ctx, ref); return err })
+		reserve := store.Reservation{Blob: store.NewBlobKey(), Tail: store.NewUploadKey(id)}
+		do("ClaimSession", func() error {
+			_, err := m.ClaimSession(ctx, store.Claim{SessionRef: ref, Reserve: reserve, Parts: true})
+			return err
+		})
+		do("SaveSession", func() error {
+			return m.SaveSession(ctx, store.Save{
+				ID: id, Version: 1, Parts: []store.Part{{Number: 1, Size: 1, Tag: "x"}}, Tail: &store.Tail{Key: reserve.Tail, Size: 1},
+			})
+		})
+		if finish {
+			do("FinishSession", func() error {
+				return m.FinishSession(ctx, store.Finish{ID: id, Version: 1, Content: inline("upload " + id)})
+			})
+			continue
+		}
+		do("DropSession", func() error { _, err := m.DropSession(ctx, ref); return err })
+	}
+	return counts
+}
