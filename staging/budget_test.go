@@ -111,8 +111,8 @@ func TestStalledClientsHoldAPageEachWhileAFastOneCompletes(t *testing.T) {
 	})
 }
 
-// crowd is a budget whose pages are all held by clients that stall.
-type crowd struct {
+// standstill is a budget whose pages are all held by clients that stall.
+type standstill struct {
 	*world
 	stage   *staging.Stage
 	budget  *staging.Budget
@@ -120,9 +120,9 @@ type crowd struct {
 	ended   []<-chan error
 }
 
-func newCrowd(t *testing.T) *crowd {
+func newStandstill(t *testing.T) *standstill {
 	w := newWorld(kinds["big parts"])
-	c := &crowd{world: w, budget: staging.NewBudget(0)}
+	c := &standstill{world: w, budget: staging.NewBudget(0)}
 	c.stage = w.replica(staging.Options{Budget: c.budget, Busy: 30 * time.Second}, storetest.Hook{}, storetest.Hook{})
 	for range c.budget.Size() / page {
 		body := newClient()
@@ -136,7 +136,7 @@ func newCrowd(t *testing.T) *crowd {
 }
 
 // leave lets one client go.
-func (c *crowd) leave(t *testing.T) {
+func (c *standstill) leave(t *testing.T) {
 	t.Helper()
 	require.NoError(t, c.clients[0].feed.Close())
 	require.NoError(t, <-c.ended[0])
@@ -144,7 +144,7 @@ func (c *crowd) leave(t *testing.T) {
 	synctest.Wait()
 }
 
-func (c *crowd) leaveAll(t *testing.T) {
+func (c *standstill) leaveAll(t *testing.T) {
 	t.Helper()
 	for len(c.clients) > 0 {
 		c.leave(t)
@@ -156,7 +156,7 @@ func (c *crowd) leaveAll(t *testing.T) {
 func TestUploadThatFindsNoBufferIsBusy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(t)
+		c := newStandstill(t)
 		id := c.start(t, c.stage, "")
 		begin := time.Now()
 		_, err := c.stage.Append(t.Context(), repository, id, chunk(noise(100, 1), 0, true))
@@ -171,7 +171,7 @@ func TestUploadThatFindsNoBufferIsBusy(t *testing.T) {
 func TestUploadThatFindsNoMoreBufferKeepsWhatCame(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(t)
+		c := newStandstill(t)
 		c.leave(t)
 		data := noise(5*partSize, 2)
 		id, body := c.start(t, c.stage, ""), newClient()
@@ -198,7 +198,7 @@ func errorOf(ended <-chan error, body *client) error {
 func TestBuffersGoToWhoeverCameFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(t)
+		c := newStandstill(t)
 		var waiting []<-chan error
 		var order []int
 		var mu sync.Mutex
@@ -228,7 +228,7 @@ func TestBuffersGoToWhoeverCameFirst(t *testing.T) {
 func TestUploadThatWaitsForABufferCanBeCancelled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(t)
+		c := newStandstill(t)
 		gone := errors.New("gone")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		first := appending(ctx, c.stage, c.start(t, c.stage, ""), 0, strings.NewReader("bytes"))

@@ -5,6 +5,9 @@ type buffer struct {
 	budget *Budget
 	pages  []page
 	size   int64
+
+	turn turn
+	next [][]byte // the pages of the turn that are not in use yet; nil ones are still to be made
 }
 
 // page holds bytes in data[from:to]; data[to:] is free.
@@ -13,7 +16,7 @@ type page struct {
 	from, to int
 }
 
-// space returns where at most most bytes can be read into without taking a page; empty when the last page is full.
+// space returns where at most most bytes can be read into without another page; empty when the last page is full.
 func (b *buffer) space(most int64) []byte {
 	if len(b.pages) == 0 {
 		return nil
@@ -34,6 +37,22 @@ func (b *buffer) endsEmpty() bool {
 // grow adds a page that was taken from the budget.
 func (b *buffer) grow(data []byte) { b.pages = append(b.pages, page{data: data}) }
 
+// begin begins a turn of these pages.
+func (b *buffer) begin(pages [][]byte, t turn) { b.next, b.turn = pages, t }
+
+// inTurn reports whether the buffer may hold more than a few pages.
+func (b *buffer) inTurn() bool { return b.turn.size > 0 }
+
+// growNext adds the next page of the turn, if there is one.
+func (b *buffer) growNext() bool {
+	if len(b.next) == 0 {
+		return false
+	}
+	b.grow(made(b.next[0]))
+	b.next = b.next[1:]
+	return true
+}
+
 // took counts n bytes that were read into space, and returns them.
 func (b *buffer) took(n int) []byte {
 	last := &b.pages[len(b.pages)-1]
@@ -42,11 +61,15 @@ func (b *buffer) took(n int) []byte {
 	return last.data[last.to-n : last.to]
 }
 
-// split takes the bytes out. The last page, which holds none of them, stays.
+// split takes the bytes out, and the turn with them. A last page that holds none of them stays.
 func (b *buffer) split() buffer {
-	last := len(b.pages) - 1
-	full := buffer{budget: b.budget, pages: b.pages[:last:last], size: b.size}
-	b.pages, b.size = b.pages[last:], 0
+	full := *b
+	last := len(b.pages)
+	if b.endsEmpty() {
+		last--
+	}
+	full.pages = b.pages[:last:last]
+	*b = buffer{budget: b.budget, pages: b.pages[last:]}
 	return full
 }
 
@@ -59,18 +82,29 @@ func (b *buffer) each(f func(data []byte)) {
 	}
 }
 
-// release forgets the bytes and gives the pages back; but for the last one if it is being read into.
+// release forgets the bytes, and gives the pages and the turn back; but for the last page if it is being read into.
 func (b *buffer) release(reading bool) {
 	keep := len(b.pages)
 	if reading {
 		keep--
 	}
+	pages := b.next
 	for _, p := range b.pages[:keep] {
-		b.budget.give(p.data)
+		pages = append(pages, p.data)
 	}
-	b.pages = b.pages[keep:]
+	if len(pages) > 0 || b.inTurn() {
+		b.budget.give(pages, b.turn)
+	}
+	*b = buffer{budget: b.budget, pages: b.pages[keep:]}
 	for i := range b.pages {
 		b.pages[i].from = b.pages[i].to
 	}
-	b.size = 0
+}
+
+// endTurn gives back what the turn has left. What is held already stays until it is released.
+func (b *buffer) endTurn() {
+	if len(b.next) > 0 {
+		b.budget.give(b.next, turn{})
+		b.next = nil
+	}
 }

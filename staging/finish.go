@@ -102,9 +102,6 @@ func (w *writer) finish(d digest.Digest) error {
 
 // prepare compares the digest and, of an upload in parts, stores the last one.
 func (w *writer) prepare(d digest.Digest) error {
-	if err := w.collect(); err != nil {
-		return err
-	}
 	got, err := w.sum(d.Algorithm())
 	if err != nil {
 		return err
@@ -122,11 +119,11 @@ func (w *writer) prepare(d digest.Digest) error {
 		if err := w.send(&w.current, func() {}); err != nil {
 			return err
 		}
-		if err := w.collect(); err != nil {
-			return err
-		}
-		w.current.release(false)
 	}
+	if err := w.collect(); err != nil {
+		return err
+	}
+	w.current.release(false)
 	// The claim is over, whatever comes of this: the last part may be too small to be followed by another, so that it
 	// must not be counted by a session that is not completing.
 	w.ended, w.session.Digest = true, got
@@ -138,7 +135,7 @@ func (w *writer) sum(a digest.Algorithm) (digest.Digest, error) {
 	w.catchUp()
 	w.hashes.writeRest(w.session.Inline)
 	w.current.each(w.hashes.writeRest)
-	if got := w.hashes.sum(a); got != "" || w.session.PartsEnd > 0 {
+	if got := w.hashes.sum(a); got != "" || w.session.PartsEnd > 0 || len(w.sending) > 0 {
 		return got, nil
 	}
 	if err := w.rehash(a); err != nil {

@@ -46,12 +46,12 @@ func FuzzBodyReadsAndSeeksAsBytesDo(f *testing.F) {
 	f.Fuzz(func(t *testing.T, moves []byte) {
 		w := newWorld(kinds["big parts"])
 		data := noise(partSize+minPart, 1)
-		met := 0
+		var met atomic.Int64
 		see := func(body io.ReadSeeker, offset, size int64) error {
 			if offset < 0 {
 				return nil
 			}
-			met++
+			met.Add(1)
 			return move(body, bytes.NewReader(data[offset:offset+size]), size, moves)
 		}
 		s := staging.New(w.meta, &bodies{w.objects, see}, &staging.Options{InlineLimit: 100})
@@ -63,7 +63,7 @@ func FuzzBodyReadsAndSeeksAsBytesDo(f *testing.F) {
 		_, err := s.Finish(t.Context(), repository, id, chunk(data[4099:], 4099, true), d)
 		require.NoError(t, err)
 		w.requireContent(t, d, data)
-		require.Equal(t, 2, met, "parts")
+		require.Equal(t, int64(2), met.Load(), "parts")
 	})
 }
 

@@ -14,6 +14,33 @@ const maxEmptyReads = 100
 // take it from one that came later, by what is saved when it is found to be broken.
 const claimWait = 50 * time.Millisecond
 
+const (
+	// fastTurn and slowTurn are how long a turn may last while others wait. A client that needs longer than the first
+	// for the smallest part is slow.
+	fastTurn = 1500 * time.Millisecond
+	slowTurn = 5 * time.Second
+
+	// leastTurn is the size of the smallest turn that is worth an object.
+	leastTurn = 1 << 20
+
+	// turnCheck is how often somebody is looked for who waits.
+	turnCheck = 50 * time.Millisecond
+)
+
+// pace measures a client's rate: the bytes that came while it was waited for.
+type pace struct {
+	bytes  int64
+	waited time.Duration
+}
+
+// in is how many bytes come in a time, at most so many.
+func (p pace) in(time time.Duration, most int64) int64 {
+	if bytes := float64(p.bytes) * float64(time) / float64(p.waited); bytes < float64(most) {
+		return int64(bytes)
+	}
+	return most // also when nothing was measured
+}
+
 // receive takes the chunk's bytes until it ends or fails. What it took is durable only after settle.
 func (w *writer) receive(ctx context.Context, chunk Chunk) error {
 	if chunk.Body == nil || chunk.Size == 0 {
@@ -26,19 +53,26 @@ func (w *writer) receive(ctx context.Context, chunk Chunk) error {
 	in := newReceiver(chunk.Body)
 	defer in.stop()
 	for empty := 0; empty < maxEmptyReads; empty++ {
-		space, err := w.space(ctx)
+		left := int64(-1)
+		if chunk.Size >= 0 {
+			left = start + chunk.Size - w.received()
+		}
+		space, err := w.space(ctx, left)
 		if err != nil {
 			return err
 		}
-		if chunk.Size >= 0 {
-			space = space[:min(int64(len(space)), start+chunk.Size-w.received())]
+		if left >= 0 {
+			space = space[:min(int64(len(space)), left)]
 		}
 		in.read(space)
 		w.catchUp() // while more is received
+		begin := time.Now()
 		got, err := w.await(in)
 		if err != nil {
 			return err
 		}
+		w.pace.waited += time.Since(begin)
+		w.pace.bytes += int64(got.n)
 		n := min(got.n, int(max(limit-w.received(), 0)))
 		if err := w.take(n); err != nil {
 			return err
@@ -61,23 +95,118 @@ func (w *writer) receive(ctx context.Context, chunk Chunk) error {
 	return &BodyError{Err: io.ErrNoProgress}
 }
 
-// space returns where to read into next. It may have to wait for a buffer: it then saves what it has, rather than hold
-// what others wait for.
-//
-// When the part that is being filled is full, that is a page of its own: whether there will be another part is not known
-// before a byte of it has come, and content of exactly one part needs none.
-func (w *writer) space(ctx context.Context) ([]byte, error) {
+// space returns where to read into next, when left bytes are still to come, or -1 when that is not known.
+func (w *writer) space(ctx context.Context, left int64) ([]byte, error) {
 	if w.room() > 0 || w.current.endsEmpty() {
 		if space := w.current.space(w.fill()); len(space) > 0 {
 			return space, nil
 		}
 	}
-	page, err := w.stage.options.Budget.take(ctx, w.stage.options.Busy, func() error { return w.settle(false) })
-	if err != nil {
+	if err := w.grow(ctx, left); err != nil {
 		return nil, err
 	}
-	w.current.grow(page)
 	return w.current.space(w.fill()), nil
+}
+
+// grow adds a page to current. It may have to wait for one.
+//
+// A full part is cut first. But when the first one is full, and no more bytes may come, they are waited for in a page of
+// their own: content of exactly one part needs no parts.
+func (w *writer) grow(ctx context.Context, left int64) error {
+	budget, wait := w.stage.options.Budget, w.stage.options.Busy
+	if w.room() <= 0 && (left > 0 || w.begun()) {
+		if err := w.cut(); err != nil {
+			return err
+		}
+	}
+	if w.current.growNext() {
+		return nil
+	}
+	if w.current.inTurn() { // which was too short for the part
+		if w.room() <= 0 {
+			if page := budget.more(0); page != nil {
+				w.current.grow(page)
+				return nil
+			}
+		}
+		if err := w.cutShort(); err != nil {
+			return err
+		}
+	}
+	held := len(w.current.pages)
+	if held == 0 {
+		page, err := budget.page(ctx, wait)
+		if err != nil {
+			return err
+		}
+		w.current.grow(page)
+		return nil
+	}
+	if held < fewPages {
+		if page := budget.more(budget.total / 2); page != nil {
+			w.current.grow(page)
+			return nil
+		}
+	}
+	return w.takeTurn(ctx, left)
+}
+
+// takeTurn waits for a turn, for as much of the part that is being filled as the client sends in time.
+func (w *writer) takeTurn(ctx context.Context, left int64) error {
+	size, least, slow := w.turnSize(left)
+	pages := func(size int64) int { return int((max(size, 1) + pageSize - 1) / pageSize) }
+	budget := w.stage.options.Budget
+	next, turn, err := budget.turn(ctx, w.stage.options.Busy, pages(least), pages(size), slow, func() error { return w.settle(false) })
+	if err != nil {
+		return err
+	}
+	w.current.begin(next, turn)
+	w.current.growNext()
+	w.pace, w.turnBegan = pace{}, time.Now()
+	return nil
+}
+
+// turnSize is how many more bytes a turn is for: at most, and at least so that others may follow the part.
+func (w *writer) turnSize(left int64) (most, least int64, slow bool) {
+	room, filled := w.room(), w.session.PartSize-w.room()
+	if room <= 0 {
+		return 1, 1, false // to wait for the first byte of another part
+	}
+	small, enough := w.smallPart(), w.smallPart()
+	if w.stage.limits.MinPart < leastTurn {
+		enough = w.session.PartSize // small parts are as good
+	}
+	if slow = w.pace.in(w.turnTime(false, w.session.PartSize), enough) < enough; slow {
+		room = min(room, max(small-filled, 0), w.pace.in(slowTurn, small))
+		room = max(room, leastTurn)
+	}
+	if left >= 0 {
+		room = min(room, left)
+	}
+	if slow || !w.mayBePart(w.session.PartSize-1) {
+		return room, room, slow
+	}
+	return room, min(w.stage.limits.MinPart-filled, room), slow
+}
+
+// smallPart is the size of a part that is not much dearer than one of the preferred size.
+func (w *writer) smallPart() int64 { return max(w.stage.limits.MinPart, w.session.PartSize/4) }
+
+// turnTime is how long a turn may last while others wait.
+func (w *writer) turnTime(slow bool, size int64) time.Duration {
+	most := fastTurn
+	if slow {
+		most = slowTurn
+	}
+	return min(most, w.stage.options.Budget.share(w.stage.options.Busy/2, int(size/pageSize)))
+}
+
+// cutShort sends what is there as a part, or saves it otherwise, so that the turn is over.
+func (w *writer) cutShort() error {
+	if w.mayBePart(w.session.PartSize - w.room()) {
+		return w.cut()
+	}
+	return w.settle(false)
 }
 
 // fill is how many bytes can be read before a part has to be cut.
@@ -89,8 +218,13 @@ func (w *writer) fill() int64 {
 }
 
 // await waits for the Read under way. If that takes a while, the upload is claimed; if it takes long, what has come
-// before is saved, and its buffers are given back.
+// before is saved, and its buffers are given back; sooner if others wait for them.
 func (w *writer) await(in *receiver) (received, error) {
+	select {
+	case got := <-in.results:
+		return got, nil
+	default:
+	}
 	var claim <-chan time.Time
 	if !w.claimed {
 		timer := time.NewTimer(claimWait)
@@ -99,6 +233,12 @@ func (w *writer) await(in *receiver) (received, error) {
 	}
 	idle := time.NewTimer(w.stage.options.Idle)
 	defer idle.Stop()
+	var slow <-chan time.Time
+	if w.current.inTurn() {
+		timer := time.NewTicker(turnCheck)
+		defer timer.Stop()
+		slow = timer.C
+	}
 	for {
 		var err error
 		select {
@@ -108,6 +248,10 @@ func (w *writer) await(in *receiver) (received, error) {
 			err = w.claim()
 		case <-idle.C:
 			err = w.settleReading(true, false)
+		case <-slow:
+			if w.overdue() {
+				err = w.settleReading(true, false)
+			}
 		}
 		if err != nil {
 			return received{}, err
@@ -125,10 +269,17 @@ func (w *writer) take(n int) error {
 		}
 		w.unhashed = w.current.took(n)
 	}
-	if time.Since(w.savedAt) >= w.stage.options.SaveEvery {
+	if time.Since(w.savedAt) >= w.stage.options.SaveEvery || w.overdue() {
 		return w.settle(false)
 	}
 	return nil
+}
+
+// overdue reports whether the turn has lasted long enough, since others wait.
+func (w *writer) overdue() bool {
+	t := w.current.turn
+	return t.size > 0 && w.stage.options.Budget.waiting() > 0 &&
+		time.Since(w.turnBegan) > w.turnTime(t.slow, int64(t.size)*pageSize)
 }
 
 // catchUp hashes what has come.

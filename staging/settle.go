@@ -18,8 +18,9 @@ func (w *writer) settleReading(reading, release bool) error {
 	if w.ended {
 		return nil
 	}
-	err := w.collect()
-	if err == nil && !release && w.current.size > 0 {
+	w.current.endTurn()
+	var err error
+	if !release && w.current.size > 0 {
 		err = w.claim() // to go on writing
 	}
 	if err == nil {
@@ -53,6 +54,11 @@ func (w *writer) end(reading bool) error {
 // keepRest makes current durable, in the way that costs least at its size: in the row while it is tiny; at the start as
 // an object that may become the content as it is; as a part, where the store takes parts of that size; else as a tail.
 func (w *writer) keepRest(reading bool) error {
+	if w.current.size <= w.stage.options.InlineLimit || !w.mayBePart(w.current.size) {
+		if err := w.collect(); err != nil { // else it follows at once
+			return err
+		}
+	}
 	if w.current.size == 0 {
 		return nil
 	}

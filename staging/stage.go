@@ -24,6 +24,10 @@ type Options struct {
 
 	Life store.Life // of sessions; default: 24 h idle, 6 days in all, 24 h as a tombstone
 
+	// PartsInFlight is how many parts of one upload may be on their way to the store at once, while the next is received;
+	// each is in buffers until it has arrived. Default 3.
+	PartsInFlight int
+
 	SaveBytes int64         // progress is saved after so many bytes in parts; default 64 MiB
 	SaveEvery time.Duration // and after so much time, with all that has come by then; default 1 min
 	Idle      time.Duration // after so long without a byte, an upload saves and gives its buffers back; default 5 s
@@ -65,6 +69,7 @@ func New(meta Index, objects store.Objects, opts *Options) *Stage {
 	setDefault(&o.Life.Idle, 24*time.Hour)
 	setDefault(&o.Life.Total, 6*24*time.Hour)
 	setDefault(&o.Life.Tombstone, 24*time.Hour)
+	setDefault(&o.PartsInFlight, 3)
 	setDefault(&o.SaveBytes, 64<<20)
 	setDefault(&o.SaveEvery, time.Minute)
 	setDefault(&o.Idle, 5*time.Second)

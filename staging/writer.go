@@ -19,7 +19,7 @@ const maxWrite = 15 * time.Minute
 // claimed.
 //
 // The bytes of the upload are, in this order: session.PartsEnd bytes in parts; the rest, which is session.Tails and
-// session.Inline; the buffer of the part that is being sent, which includes the rest; current. What session says is
+// session.Inline; the parts that are being sent, the first of which includes the rest; current. What session says is
 // durable in the objects; the row is behind by what unsaved, newParts, newTail and joined tell.
 //
 // When a write fails, what follows the durable bytes is dropped with it, and the claim ends: nothing that comes later
@@ -33,7 +33,7 @@ type writer struct {
 	hashes   *hashes // of all bytes up to unhashed
 	unhashed []byte  // the end of current that they have not seen
 	current  buffer
-	sending  *sending
+	sending  []*sending // in the order of their bytes
 
 	finishing bool // the claim ends the upload
 	claimed   bool
@@ -45,6 +45,8 @@ type writer struct {
 	savedAt   time.Time
 	savedEnd  int64 // the offset in the row
 	ended     bool  // the claim is over
+	turnBegan time.Time
+	pace      pace // since then
 }
 
 // sending is a part on its way to the store.
@@ -131,41 +133,40 @@ func (w *writer) own(session store.Session) {
 
 // close gives everything back. Nothing of the writer runs afterwards.
 func (w *writer) close() {
-	if w.sending != nil {
-		<-w.sending.done
-	}
+	w.abandon()
 	w.current.release(false)
 	w.stop()
 }
 
-// rest is how many durable bytes are in no part.
-func (w *writer) rest() int64 { return w.session.Offset - w.session.PartsEnd }
+// rest is how many durable bytes are in no part, and in none that is being sent.
+func (w *writer) rest() int64 {
+	if len(w.sending) > 0 {
+		return 0
+	}
+	return w.session.Offset - w.session.PartsEnd
+}
 
 // received is the offset up to which bytes have come.
 func (w *writer) received() int64 {
-	if w.sending != nil {
-		return w.sending.end + w.current.size
+	if last := len(w.sending) - 1; last >= 0 {
+		return w.sending[last].end + w.current.size
 	}
 	return w.session.Offset + w.current.size
 }
 
 // room is how many bytes the part that is being filled can still take.
-func (w *writer) room() int64 {
-	if w.sending != nil {
-		return w.session.PartSize - w.current.size
-	}
-	return w.session.PartSize - w.rest() - w.current.size
-}
+func (w *writer) room() int64 { return w.session.PartSize - w.rest() - w.current.size }
 
 // begun reports whether the upload is one in parts.
 func (w *writer) begun() bool { return w.session.Multipart != (store.Multipart{}) }
 
-// cut sends what is there as a part, while more is received into the last page, which holds none of it yet.
+// cut sends what is there as a part, while more is received; a last page that holds none of it stays.
 func (w *writer) cut() error {
-	if err := w.claim(); err != nil {
-		return errors.Join(err, w.end(false))
+	err := w.claim()
+	for err == nil && (len(w.sending) >= w.stage.options.PartsInFlight || len(w.sending) > 0 && w.sending[0].over()) {
+		err = w.collectOne()
 	}
-	if err := w.collect(); err != nil {
+	if err != nil {
 		return errors.Join(err, w.end(false))
 	}
 	if w.session.PartsEnd-w.savedEnd >= w.stage.options.SaveBytes {
@@ -174,6 +175,7 @@ func (w *writer) cut() error {
 		}
 	}
 	full := w.current.split()
+	full.endTurn()
 	if err := w.send(&full, func() { full.release(false) }); err != nil {
 		full.release(false)
 		return errors.Join(err, w.end(false))
@@ -182,7 +184,7 @@ func (w *writer) cut() error {
 }
 
 // send begins to store the rest and the buffer as a part, and calls sentBuffer when the buffer is not needed for that any
-// more. Nothing may be on its way.
+// more.
 func (w *writer) send(b *buffer, sentBuffer func()) error {
 	w.catchUp()
 	w.hashes.second = nil // from here on it could only be had by reading back
@@ -195,8 +197,11 @@ func (w *writer) send(b *buffer, sentBuffer func()) error {
 	}
 	content := w.body(b)
 	part := store.Part{Number: number, Offset: w.session.PartsEnd, Size: content.size}
+	if last := len(w.sending) - 1; last >= 0 {
+		part.Offset = w.sending[last].end
+	}
 	s := &sending{end: part.Offset + part.Size, state: w.hashes.state(), done: make(chan sent, 1)}
-	w.sending = s
+	w.sending = append(w.sending, s)
 	multipart, version := w.session.Multipart, w.session.Version
 	go func() {
 		err := w.put(content, func(ctx context.Context) (err error) {
@@ -208,6 +213,9 @@ func (w *writer) send(b *buffer, sentBuffer func()) error {
 	}()
 	return nil
 }
+
+// over reports whether collecting would not wait.
+func (s *sending) over() bool { return len(s.done) > 0 }
 
 // nextNumber returns the next part number; one that the row has reserved, so that a later claim will not use it.
 func (w *writer) nextNumber() (int32, error) {
@@ -237,16 +245,23 @@ func (w *writer) begin() error {
 	return nil
 }
 
-// collect waits for the part on its way; it is durable then. After an error the bytes before current are lost, and
-// current with them.
+// collect waits for the parts on their way; they are durable then.
 func (w *writer) collect() error {
-	if w.sending == nil {
-		return nil
+	for len(w.sending) > 0 {
+		if err := w.collectOne(); err != nil {
+			return err
+		}
 	}
-	s := w.sending
-	w.sending = nil
+	return nil
+}
+
+// collectOne waits for the first of the parts on their way. After an error its bytes are lost, and all that follow.
+func (w *writer) collectOne() error {
+	s := w.sending[0]
+	w.sending = w.sending[1:]
 	done := <-s.done
 	if done.err != nil {
+		w.abandon()
 		return fmt.Errorf("store part: %w", done.err)
 	}
 	w.joined = w.joined || len(w.session.Tails) > 0
@@ -258,9 +273,21 @@ func (w *writer) collect() error {
 	return nil
 }
 
-// body is the rest followed by the buffer's bytes.
+// abandon waits for what is on its way, which does not count.
+func (w *writer) abandon() {
+	for _, s := range w.sending {
+		<-s.done
+	}
+	w.sending = nil
+}
+
+// body is the rest, if it is in no part that is being sent, followed by the buffer's bytes.
 func (w *writer) body(b *buffer) *body {
 	content := newBody(w.work, w.stage.objects)
+	if len(w.sending) > 0 {
+		b.each(content.addBytes)
+		return content
+	}
 	for _, tail := range w.session.Tails {
 		content.addTail(tail)
 	}
