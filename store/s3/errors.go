@@ -111,7 +111,7 @@ var errAnswer = errors.New("unusable answer of the store")
 // unavailable marks an error. A connection that ended is not the end of what somebody reads, so io.EOF stays inside.
 func unavailable(err error) error {
 	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: %s", store.ErrUnavailable, err)
+		return fmt.Errorf("%w: %s", store.ErrUnavailable, err.Error())
 	}
 	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 }
@@ -144,7 +144,7 @@ func explain(err error) string {
 	var api smithy.APIError
 	var send *smithyhttp.RequestSendError
 	var response *smithyhttp.ResponseError
-	text := ""
+	var text string
 	switch {
 	case errors.As(err, &api) && !generic[api.ErrorCode()]:
 		text = api.ErrorCode()

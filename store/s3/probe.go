@@ -214,9 +214,9 @@ func (e *probeError) Error() string {
 // Unwrap returns the reasons, so that errors.Is finds each.
 func (e *probeError) Unwrap() []error {
 	soft := true
-	reasons := make([]error, len(e.lacks))
-	for i, l := range e.lacks {
-		reasons[i] = l.err
+	var reasons []error
+	for _, l := range e.lacks {
+		reasons = append(reasons, l.err)
 		soft = soft && l.soft
 	}
 	if soft {

@@ -120,7 +120,7 @@ func TestProbeSaysWhatIsWrongWithTheSettings(t *testing.T) {
 				client := newClient(server, "", impatient, test.setting)
 				err := newObjects(t, client, test.bucket, nil).Probe(t.Context())
 				requireLine(t, err, test.want...)
-				require.False(t, errors.Is(err, s3.ErrNoList))
+				require.NotErrorIs(t, err, s3.ErrNoList)
 				require.Less(t, len(err.Error()), 400, "what is wrong is said once")
 				require.Error(t, newObjects(t, client, test.bucket, nil).Ping(t.Context()), "what cannot work is not ready")
 			})

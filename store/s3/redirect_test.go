@@ -1,6 +1,7 @@
 package s3_test
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -41,7 +42,7 @@ func TestRegistryRedirectsPullsToTheBucket(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, pulled.Body.Close())
 			require.Equal(t, server.Endpoint(), "http://"+pulled.Request.URL.Host, "the content comes from the bucket itself")
-			require.True(t, want == string(got), "the bucket serves what was pushed (range %q)", header)
+			require.True(t, bytes.Equal([]byte(want), got), "the bucket serves what was pushed (range %q)", header)
 		}
 	})
 }
