@@ -32,8 +32,8 @@ func TestCopiersPullAnonymouslyWhatThePolicyGives(t *testing.T) {
 			tooltest.Require(t, client.name)
 			f := getFixtures(t)
 			server := servertest.Start(t, "--data", t.TempDir(), "--htpasswd", writeHtpasswd(t), "--policy", policy)
-			owner := &site{Server: server, Sandbox: tooltest.NewSandbox(t), password: true}
-			visitor := &site{Server: server, Sandbox: tooltest.NewSandbox(t), password: true}
+			owner := &site{Address: server.Address, Sandbox: tooltest.NewSandbox(t), password: true}
+			visitor := &site{Address: server.Address, Sandbox: tooltest.NewSandbox(t), password: true}
 			layout := owner.Path("layout")
 			require.NoError(t, f.image.WriteLayout(layout, "v1"))
 			client.login(t, owner)

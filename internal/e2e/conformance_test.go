@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ocikit/ocikit/internal/backendtest"
 	"github.com/ocikit/ocikit/internal/servertest"
 	"github.com/ocikit/ocikit/internal/tooltest"
 	"github.com/stretchr/testify/require"
@@ -103,21 +104,49 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(run.name, func(t *testing.T) {
 			t.Parallel()
-			server := servertest.Start(t, run.server(t)...)
-			cases := runConformance(t, server, run.settings)
-			require.GreaterOrEqual(t, len(cases), run.minimum, "the number of test cases")
-			var offenders []string
-			for _, each := range cases {
-				if each.Status != "passed" {
-					offenders = append(offenders, fmt.Sprintf("%s: %s: %s", each.Status, each.Name, each.Message))
-				}
-			}
-			if len(offenders) > 0 {
-				t.Fatalf("%d of %d test cases did not pass:\n%s", len(offenders), len(cases), strings.Join(offenders, "\n"))
-			}
-			t.Logf("%d test cases passed", len(cases))
+			requireConformance(t, servertest.Start(t, run.server(t)...).Address, run.settings, run.minimum)
 		})
 	}
+}
+
+// The same suite, on replicas that share PostgreSQL and a bucket: on one
+// directly, and on several, each request on the next over a connection of its
+// own.
+func TestConformanceOfReplicas(t *testing.T) {
+	t.Parallel()
+	tooltest.Require(t, "conformance")
+	for _, replicas := range []int{1, 2, 3} {
+		t.Run(fmt.Sprintf("%d", replicas), func(t *testing.T) {
+			t.Parallel()
+			eachStore(t, func(t *testing.T, store *backendtest.S3Server) {
+				c := newCluster(t, replicas, store)
+				if replicas == 1 {
+					requireConformance(t, c.replicas[0].Address, nil, minimumCases)
+					return
+				}
+				requireConformance(t, c.proxy.Address(), nil, minimumCases)
+				c.requireUploadsTouchedEveryReplica(t, replicas)
+			})
+		})
+	}
+}
+
+// requireConformance runs the suite against an address, and requires that all its
+// cases passed, and that there were as many as there should be.
+func requireConformance(t *testing.T, address string, settings map[string]string, minimum int) {
+	t.Helper()
+	cases := runConformance(t, address, settings)
+	require.GreaterOrEqual(t, len(cases), minimum, "the number of test cases")
+	var offenders []string
+	for _, each := range cases {
+		if each.Status != "passed" {
+			offenders = append(offenders, fmt.Sprintf("%s: %s: %s", each.Status, each.Name, each.Message))
+		}
+	}
+	if len(offenders) > 0 {
+		t.Fatalf("%d of %d test cases did not pass:\n%s", len(offenders), len(cases), strings.Join(offenders, "\n"))
+	}
+	t.Logf("%d test cases passed", len(cases))
 }
 
 // conformanceCase is a test case of the suite's JUnit report. Its outcome is the
@@ -128,12 +157,12 @@ type conformanceCase struct {
 	Message string `xml:"system-out"`
 }
 
-func runConformance(t *testing.T, server *servertest.Server, settings map[string]string) []conformanceCase {
+func runConformance(t *testing.T, address string, settings map[string]string) []conformanceCase {
 	t.Helper()
 	box := tooltest.NewSandbox(t)
 	results := box.Path("results")
 	all := everything()
-	all["OCI_REGISTRY"] = server.Address
+	all["OCI_REGISTRY"] = address
 	all["OCI_RESULTS_DIR"] = results
 	maps.Copy(all, settings)
 	for _, name := range slices.Sorted(maps.Keys(all)) {

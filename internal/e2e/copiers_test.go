@@ -11,15 +11,18 @@ import (
 // copier is a client that copies images between OCI layouts and registries
 // without changing a byte.
 type copier struct {
-	name  string
-	login func(t *testing.T, s *site)
-	push  func(s *site, layout, repository string) []string // the tag is always v1
-	pull  func(s *site, repository, layout string) []string
+	name string
+	// requests is how many the client needs to upload a layer.
+	requests int
+	login    func(t *testing.T, s *site)
+	push     func(s *site, layout, repository string) []string // the tag is always v1
+	pull     func(s *site, repository, layout string) []string
 }
 
 var copiers = []copier{
 	{
-		name: "skopeo",
+		name:     "skopeo",
+		requests: 3,
 		login: func(t *testing.T, s *site) {
 			s.RunInput(t, password, "skopeo", "login", "--tls-verify=false", "--username", user, "--password-stdin", s.Address)
 		},
@@ -33,7 +36,8 @@ var copiers = []copier{
 		},
 	},
 	{
-		name: "crane",
+		name:     "crane",
+		requests: 3,
 		login: func(t *testing.T, s *site) {
 			s.RunInput(t, password, "crane", "auth", "login", "--username", user, "--password-stdin", s.Address)
 		},
@@ -45,7 +49,8 @@ var copiers = []copier{
 		},
 	},
 	{
-		name: "oras",
+		name:     "oras",
+		requests: 2,
 		login: func(t *testing.T, s *site) {
 			s.RunInput(t, password, "oras", "login", "--plain-http", "--username", user, "--password-stdin", s.Address)
 		},
@@ -57,7 +62,8 @@ var copiers = []copier{
 		},
 	},
 	{
-		name: "regctl",
+		name:     "regctl",
+		requests: 2,
 		login: func(t *testing.T, s *site) {
 			s.Run(t, "regctl", "registry", "set", "--skip-check", "--tls", "disabled", s.Address)
 			s.RunInput(t, password, "regctl", "registry", "login", "--user", user, "--pass-stdin", s.Address)
@@ -81,7 +87,8 @@ func TestCopiersPushAndPullTheSameBytes(t *testing.T) {
 		t.Run(client.name, func(t *testing.T) {
 			t.Parallel()
 			tooltest.Require(t, client.name)
-			eachSite(t, func(t *testing.T, s *site) { client.roundTrip(t, s) })
+			eachSite(t, client.roundTrip)
+			eachCluster(t, client.requests, client.roundTrip)
 		})
 	}
 }

@@ -39,7 +39,7 @@ func TestDockerRunsWhatItPulls(t *testing.T) {
 	tooltest.Require(t, "docker")
 	tooltest.RequireRoot(t)
 	f := getFixtures(t)
-	eachSite(t, func(t *testing.T, s *site) {
+	test := func(t *testing.T, s *site) {
 		startDocker(t, s)
 		folder := s.Path("context")
 		require.NoError(t, f.image.WriteBuildContext(folder))
@@ -68,7 +68,9 @@ func TestDockerRunsWhatItPulls(t *testing.T) {
 		s.Run(t, "docker", "pull", name+":list")
 		require.Equal(t, id, s.Run(t, "docker", "image", "inspect", "--format", "{{.Id}}", name+":list"))
 		require.Equal(t, f.image.Output, s.Run(t, "docker", "run", "--rm", "--network", "none", name+":list"))
-	})
+	}
+	eachSite(t, test)
+	eachCluster(t, 3, test)
 }
 
 // pushManifestList pushes a list of two platforms: the image's own, and another

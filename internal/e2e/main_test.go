@@ -6,13 +6,16 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ocikit/ocikit/internal/backendtest"
 	"github.com/ocikit/ocikit/internal/imagetest"
 	"github.com/ocikit/ocikit/internal/servertest"
 	"github.com/ocikit/ocikit/internal/tooltest"
 	"github.com/stretchr/testify/require"
 )
 
-func TestMain(m *testing.M) { servertest.Main(m) }
+func TestMain(m *testing.M) {
+	servertest.MainWith(func() int { return backendtest.Run(m) })
+}
 
 // The one user of servers that ask for a password. A colon in a password is
 // legal in Basic authentication, and breaks parsers that split at the last one.
@@ -55,12 +58,12 @@ func getFixtures(t *testing.T) *fixtures {
 	return f
 }
 
-// site is a server, and a client program's sandbox and credentials for it.
+// site is a registry, and a client program's sandbox and credentials for it.
 type site struct {
-	*servertest.Server
+	Address string // of the registry, for the client
 	*tooltest.Sandbox
-	registry *registry // the same server, for the test itself
-	password bool      // whether the server asks for one
+	registry *registry // the same one, for the test itself
+	password bool      // whether the registry asks for one
 }
 
 // eachSite runs a test against a server that is open, and against one that asks
@@ -75,6 +78,25 @@ func eachSite(t *testing.T, test func(t *testing.T, s *site)) {
 	}
 }
 
+// eachCluster runs a test against two and against three replicas behind a proxy
+// that sends each request to the next, and requires that each upload was served
+// by all of them. fewest is how many requests the client needs for an upload.
+func eachCluster(t *testing.T, fewest int, test func(t *testing.T, s *site)) {
+	t.Helper()
+	for name, replicas := range map[string]int{"two replicas": 2, "three replicas": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t, replicas, backendtest.MinIO(t))
+			test(t, &site{
+				Address:  c.proxy.Address(),
+				Sandbox:  tooltest.NewSandbox(t),
+				registry: &registry{url: c.proxy.URL()},
+			})
+			c.requireUploadsTouchedEveryReplica(t, fewest)
+		})
+	}
+}
+
 func newSite(t *testing.T, withPassword bool) *site {
 	t.Helper()
 	args := []string{"--data", t.TempDir()}
@@ -83,7 +105,7 @@ func newSite(t *testing.T, withPassword bool) *site {
 	}
 	server := servertest.Start(t, args...)
 	s := &site{
-		Server:   server,
+		Address:  server.Address,
 		Sandbox:  tooltest.NewSandbox(t),
 		registry: &registry{url: server.URL()},
 		password: withPassword,

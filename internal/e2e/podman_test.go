@@ -45,7 +45,7 @@ func TestPodmanRunsWhatItPulls(t *testing.T) {
 	tooltest.Require(t, "runc")
 	tooltest.RequireRoot(t)
 	f := getFixtures(t)
-	eachSite(t, func(t *testing.T, s *site) {
+	test := func(t *testing.T, s *site) {
 		s.isolateContainers(t)
 		layout := s.Path("layout")
 		require.NoError(t, f.image.WriteLayout(layout, "v1"))
@@ -74,7 +74,9 @@ func TestPodmanRunsWhatItPulls(t *testing.T) {
 		pulled = s.Run(t, "podman", "pull", "--quiet", "--tls-verify=false", name+":index")
 		require.Equal(t, id, pulled, "the image for %s out of the index", runtime.GOARCH)
 		require.Equal(t, f.image.Output, s.runWithPodman(t, pulled))
-	})
+	}
+	eachSite(t, test)
+	eachCluster(t, 3, test)
 }
 
 // An image that buildah built and pushed comes back as the same image, with the

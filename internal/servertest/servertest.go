@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -39,6 +40,7 @@ type Server struct {
 	Address string
 
 	binary  string
+	env     []string
 	args    []string
 	process *tooltest.Process
 }
@@ -47,13 +49,29 @@ type Server struct {
 // until it answers. Stores are the caller's to choose.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	binary, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &Server{Address: tooltest.FreeAddress(t), binary: binary, args: args}
+	return StartEnv(t, nil, args...)
+}
+
+// StartEnv is Start with environment variables, as NAME=value: the program sees
+// none of the user's.
+func StartEnv(t testing.TB, env []string, args ...string) *Server {
+	t.Helper()
+	s := &Server{Address: tooltest.FreeAddress(t), binary: program(t), env: env, args: args}
 	s.start(t)
 	return s
+}
+
+// Run runs another command of the program to its end, fails the test unless it
+// succeeds, and returns what it wrote.
+func Run(t testing.TB, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program(t), args...)
+	cmd.Env = environment()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("ocikit %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
 }
 
 // URL returns the server's address as a URL, without a slash at its end.
@@ -100,9 +118,14 @@ func (s *Server) Memory(t testing.TB) tooltest.Memory {
 func (s *Server) start(t testing.TB) {
 	t.Helper()
 	cmd := exec.Command(s.binary, append([]string{"serve", "--listen", s.Address}, s.args...)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "TMPDIR=" + os.TempDir()}
+	cmd.Env = append(environment(), s.env...)
 	s.process = tooltest.StartProcess(t, cmd)
 	s.process.AwaitReady(t, func() error { return ping(t.Context(), s.URL()) })
+}
+
+// environment is what the program needs of the user's.
+func environment() []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "TMPDIR=" + os.TempDir()}
 }
 
 // ping succeeds once /v2/ answers what a registry does: that it is one, or who
@@ -135,12 +158,27 @@ var built struct {
 }
 
 // Main runs a package's tests, removes what Start built, and exits.
-func Main(m *testing.M) {
-	code := m.Run()
+func Main(m *testing.M) { MainWith(m.Run) }
+
+// MainWith is Main for packages whose tests need more than this one: run runs
+// them, and returns the status to exit with.
+func MainWith(run func() int) {
+	code := run()
 	if built.folder != "" {
 		_ = os.RemoveAll(built.folder)
 	}
 	os.Exit(code)
+}
+
+// program returns the path of the program, and fails the test if it cannot be
+// built.
+func program(t testing.TB) string {
+	t.Helper()
+	binary, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
 }
 
 func build() (string, error) {
