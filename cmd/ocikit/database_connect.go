@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/ocikit/ocikit/store"
 	"github.com/ocikit/ocikit/store/postgres"
 )
 
@@ -70,6 +71,7 @@ var databaseFixes = map[string]string{
 	"28000": "allow it in pg_hba.conf, or connect as another user, or with another sslmode=",
 	"3D000": "create it with createdb, or name another one",
 	"42501": "grant it, or connect as another user",
+	"42P01": "run \"ocikit migrate up\"",
 	"42704": "correct what follows the question mark: PostgreSQL knows no such setting",
 	"53300": "raise its max_connections, or give each replica fewer with pool_max_conns=",
 	"57P03": "it is starting or stopping: try again",
@@ -96,7 +98,11 @@ func (d database) explain(err error) error {
 	case isTimeout(err):
 		return fmt.Errorf("no answer from %s in time: correct the URL's host and port, or open the way to it", address)
 	}
-	return fmt.Errorf("PostgreSQL at %s: %s", address, innermost(err))
+	text := innermost(err)
+	if text == store.ErrUnavailable.Error() { // it has a reason that is no error
+		_, text, _ = strings.Cut(oneLine(err), text+": ")
+	}
+	return fmt.Errorf("PostgreSQL at %s: %s", address, text)
 }
 
 func isTLS(err error) bool {

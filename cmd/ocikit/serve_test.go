@@ -33,8 +33,29 @@ func TestMistakesAreToldWithTheirFlagAndTheFix(t *testing.T) {
 		want []string
 	}{
 		"UnknownFlag":            {[]string{"--port=5000"}, []string{"--port"}},
-		"Database":               {[]string{"--database=mysql://localhost"}, []string{"--database", "sqlite:PATH"}},
-		"Objects":                {[]string{"--objects=ftp://localhost"}, []string{"--objects", "file:DIR"}},
+		"Database":               {[]string{"--database=mysql://localhost"}, []string{"--database", "sqlite:PATH", "postgres://"}},
+		"Objects":                {[]string{"--objects=ftp://localhost"}, []string{"--objects", "file:DIR", "s3://BUCKET"}},
+		"DatabaseURL":            {[]string{"--database=postgres://h:port/x", "--objects=s3://b"}, []string{"--database", "postgres://USER@HOST", "%XX"}},
+		"DatabaseSetting":        {[]string{"--database=postgres://h/x?pool_max_conns=all", "--objects=s3://b"}, []string{"--database", "pool_max_conns"}},
+		"DatabaseSchema":         {[]string{"--database=postgres://h/x?schema=", "--objects=s3://b"}, []string{"--database", "schema=registry"}},
+		"ObjectsUnknownKey":      {[]string{"--objects=s3://b?endpont=x"}, []string{"--objects", "endpont= is unknown", "endpoint, "}},
+		"ObjectsKeyTwice":        {[]string{"--objects=s3://b?region=a&region=b"}, []string{"--objects", "region= is there twice"}},
+		"ObjectsEndpoint":        {[]string{"--objects=s3://b?endpoint=localhost:9000"}, []string{"--objects", "endpoint=", "http://localhost:9000"}},
+		"ObjectsPathStyle":       {[]string{"--objects=s3://b?path_style=maybe"}, []string{"path_style=", "true or false"}},
+		"ObjectsPartSize":        {[]string{"--objects=s3://b?part_size=1MiB"}, []string{"part_size=", "5 MiB"}},
+		"ObjectsPartSizeUnit":    {[]string{"--objects=s3://b?part_size=large"}, []string{"part_size=", "64MiB"}},
+		"ObjectsChecksum":        {[]string{"--objects=s3://b?checksum=crc32"}, []string{"checksum=", "gaps"}},
+		"ObjectsEncryption":      {[]string{"--objects=s3://b?sse=rot13"}, []string{"sse=", "AES256"}},
+		"ObjectsEncryptionKey":   {[]string{"--objects=s3://b?kms_key=x"}, []string{"--objects", "aws:kms"}},
+		"ObjectsClass":           {[]string{"--objects=s3://b?storage_class=GLACIER"}, []string{"storage_class=", "restored"}},
+		"ObjectsPath":            {[]string{"--objects=s3://b/team/x"}, []string{"--objects", "prefix=team/x"}},
+		"ObjectsAllAtOnce":       {[]string{"--objects=s3://?x=1&part_size=1"}, []string{"BUCKET", "x= is unknown", "part_size="}},
+		"ReplicasNeedObjects":    {[]string{"--database=postgres://h/x"}, []string{"--objects", "s3://BUCKET"}},
+		"ReplicasNeedADatabase":  {[]string{"--objects=s3://b"}, []string{"--database", "postgres://"}},
+		"SyncIsNotOurs":          {[]string{"--sync=false", "--database=postgres://h/x", "--objects=s3://b"}, []string{"--sync"}},
+		"RedirectWithoutS3":      {[]string{"--data=" + dir, "--redirect"}, []string{"--redirect", "s3://BUCKET"}},
+		"RedirectExpiry":         {[]string{"--data=" + dir, "--redirect-expiry=48h"}, []string{"--redirect-expiry", "24h"}},
+		"NegativeShutdownDelay":  {[]string{"--shutdown-delay=-1s"}, []string{"--shutdown-delay"}},
 		"IndexOutlivesObjects":   {[]string{"--objects=memory:"}, []string{"--objects", "--database memory:"}},
 		"ObjectsOutliveIndex":    {[]string{"--database=memory:", "--objects=file:" + dir}, []string{"--database", "--objects memory:"}},
 		"DataIsAFile":            {[]string{"--data=" + file}, []string{"--data", file}},
@@ -67,6 +88,31 @@ func TestMistakesAreToldWithTheirFlagAndTheFix(t *testing.T) {
 				assert.Contains(t, stderr.String(), want)
 			}
 		})
+	}
+}
+
+func TestNoMistakeTellsAPassword(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"--database=mysql://root:hunter2@localhost/x"},
+		{"--database=host=localhost password=hunter2"},
+		{"--database=postgres:alice:hunter2@localhost"},
+		{"--database=postgres://alice:hunter2@localhost:port/x"},
+		{"--database=postgres://alice:hunt/hunter2@localhost/x"},
+		{"--database=postgres://alice:100%hunter2@localhost/x"},
+		{"--database=postgres://alice:hunter2@localhost/x?sslmode=maybe"},
+		{"--database=postgres://alice:hunter2@localhost/x?schema="},
+		{"--database=postgres://alice:hunter2@127.0.0.1:1/x", "--objects=file:" + t.TempDir()},
+		{"--database=postgres://127.0.0.1:1/x?user=alice&password=hunter2", "--objects=file:" + t.TempDir()},
+		{"--objects=s3://key:hunter2@bucket"},
+		{"--objects=s3://bucket?secret_key=hunter2"},
+		{"--objects=s3://bucket?endpoint=http://key:hunter2@localhost"},
+		{"--objects=s3:hunter2"},
+	} {
+		var stderr bytes.Buffer
+		require.NotZero(t, run(t.Context(), append([]string{"serve", "--listen=127.0.0.1:0"}, args...), io.Discard, &stderr), "%q must not start", args)
+		assert.NotContains(t, stderr.String(), "hunter2", "of %q", args)
+		assert.Contains(t, stderr.String(), "--", "of %q: the flag is named", args)
 	}
 }
 
@@ -179,7 +225,7 @@ func TestServingWithoutUsersIsWarnedAboutOnlyBeyondLoopback(t *testing.T) {
 // server is a run of the command.
 type server struct {
 	url, metrics string
-	cancel       context.CancelFunc
+	cancel       func()
 	done         chan int
 	stderr       *lockedBuffer
 }
@@ -192,14 +238,25 @@ var (
 // start runs ocikit serve, and returns when it says where it serves.
 func start(t *testing.T, args ...string) *server {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	s := &server{cancel: cancel, done: make(chan int, 1), stderr: newLockedBuffer()}
-	args = append([]string{"serve", "--listen=127.0.0.1:0"}, args...)
-	go func() { s.done <- run(ctx, args, io.Discard, s.stderr) }()
-	t.Cleanup(cancel)
+	return startBy(t, args, func(args []string, stderr io.Writer) (func() int, func()) {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+		t.Cleanup(cancel)
+		return func() int { return run(ctx, args, io.Discard, stderr) }, cancel
+	})
+}
+
+// startBy is start with what begins a run: it returns what waits for its end, and what ends it.
+func startBy(t *testing.T, args []string, begin func(args []string, stderr io.Writer) (wait func() int, end func())) *server {
+	t.Helper()
+	s := &server{done: make(chan int, 1), stderr: newLockedBuffer()}
+	wait, end := begin(append([]string{"serve", "--listen=127.0.0.1:0"}, args...), s.stderr)
+	s.cancel = end
+	go func() { s.done <- wait() }()
 	for {
 		select {
 		case <-s.stderr.written:
+		case status := <-s.done:
+			require.FailNow(t, "server does not start", "status %d: %s", status, s.log())
 		case <-time.After(30 * time.Second):
 			require.FailNow(t, "server does not start", s.log())
 		}

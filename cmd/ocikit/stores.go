@@ -157,6 +157,9 @@ func (c *serveCommand) openPostgres(ctx context.Context, log *slog.Logger, s *st
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	meta, err := postgres.New(ctx, pool, d.options())
+	if err == nil {
+		err = meta.Ping(ctx) // a standby takes no writes
+	}
 	if err != nil {
 		return d.explain(err)
 	}
