@@ -20,12 +20,17 @@ var layers = map[string][]string{
 	"store/memory":     {"store"},
 	"store/filesystem": {"store"},
 	"store/sqlite":     {"store"},
+	"store/postgres":   {"store"},
+	"store/s3":         {"store"},
 	"store/storetest":  {"store"},
 	"cas":              {"store"},
 	"staging":          {"store", "cas"},
 	"registry":         {"store", "cas", "staging"},
 	"registry/auth":    {"registry"},
-	"cmd/ocikit":       {"store", "store/memory", "store/filesystem", "store/sqlite", "staging", "registry", "registry/auth"},
+	"cmd/ocikit": {
+		"store", "store/memory", "store/filesystem", "store/sqlite", "store/postgres", "store/s3",
+		"staging", "registry", "registry/auth",
+	},
 }
 
 func TestImportsPointDownTheLayers(t *testing.T) {
@@ -71,6 +76,19 @@ func TestImportsBringInFewModules(t *testing.T) {
 			"github.com/ncruces/go-strftime", "github.com/pressly/goose/v3", "github.com/remyoudompheng/bigfft",
 			"github.com/sethvargo/go-retry", "go.uber.org/multierr", "golang.org/x/sync", "golang.org/x/sys",
 			"modernc.org/libc", "modernc.org/mathutil", "modernc.org/memory", "modernc.org/sqlite",
+		}, light...),
+		"store/postgres": append([]string{
+			"github.com/jackc/pgpassfile", "github.com/jackc/pgservicefile", "github.com/jackc/pgx/v5", "github.com/jackc/puddle/v2",
+			"github.com/mfridman/interpolate", "github.com/pressly/goose/v3", "github.com/sethvargo/go-retry", "go.uber.org/multierr",
+			"golang.org/x/sync", "golang.org/x/text",
+		}, light...),
+		// The SDK without its configuration and credentials: those are the program's that makes the client.
+		"store/s3": append([]string{
+			"github.com/aws/aws-sdk-go-v2", "github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream",
+			"github.com/aws/aws-sdk-go-v2/internal/configsources", "github.com/aws/aws-sdk-go-v2/internal/endpoints/v2",
+			"github.com/aws/aws-sdk-go-v2/internal/v4a", "github.com/aws/aws-sdk-go-v2/service/internal/accept-encoding",
+			"github.com/aws/aws-sdk-go-v2/service/internal/checksum", "github.com/aws/aws-sdk-go-v2/service/internal/presigned-url",
+			"github.com/aws/aws-sdk-go-v2/service/internal/s3shared", "github.com/aws/aws-sdk-go-v2/service/s3", "github.com/aws/smithy-go",
 		}, light...),
 	}
 	for name, allowed := range tests {
