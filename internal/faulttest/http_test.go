@@ -14,6 +14,7 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/ocikit/ocikit/internal/backendtest"
 	"github.com/ocikit/ocikit/internal/faulttest"
+	"github.com/ocikit/ocikit/internal/tooltest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -165,7 +166,7 @@ func TestHTTPHoldsARequestThatOutlivesItsSender(t *testing.T) {
 	defer cancel()
 	result := make(chan error, 1)
 	go func() { result <- b.put(ctx, "key", "the zombie's") }()
-	requireHappens(t, hold.Arrived(), "the request is held")
+	tooltest.RequireEvent(t, hold.Arrived(), "the request is held")
 	cancel()
 	require.ErrorIs(t, <-result, context.Canceled)
 	require.NoError(t, b.put(t.Context(), "key", "the other's"))
@@ -173,7 +174,7 @@ func TestHTTPHoldsARequestThatOutlivesItsSender(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "the other's", got, "a held request has no effect")
 	hold.Release()
-	requireHappens(t, hold.Reached(), "the request reaches the store")
+	tooltest.RequireEvent(t, hold.Reached(), "the request reaches the store")
 	require.Equal(t, http.StatusOK, hold.Status())
 	got, err = b.get(t.Context(), "key")
 	require.NoError(t, err)
@@ -188,7 +189,7 @@ func TestHTTPHoldAnswersASenderThatWaits(t *testing.T) {
 	require.NoError(t, b.put(t.Context(), "first", "content"), "only the second request is held")
 	result := make(chan error, 1)
 	go func() { result <- b.put(t.Context(), "second", "content") }()
-	requireHappens(t, hold.Arrived(), "the request is held")
+	tooltest.RequireEvent(t, hold.Arrived(), "the request is held")
 	hold.Release()
 	require.NoError(t, <-result)
 }

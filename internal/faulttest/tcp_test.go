@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/ocikit/ocikit/internal/backendtest"
 	"github.com/ocikit/ocikit/internal/faulttest"
+	"github.com/ocikit/ocikit/internal/tooltest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -103,7 +104,7 @@ func TestTCPLosesTheAnswerToACommitThatTookEffect(t *testing.T) {
 	require.NoError(t, insert("before"))
 	lost := proxy.LoseAnswer(faulttest.Contains("commit"))
 	require.Error(t, insert("lost"), "the client must not learn that it was committed")
-	requireHappens(t, lost, "the answer is lost")
+	tooltest.RequireEvent(t, lost, "the answer is lost")
 	require.True(t, through.IsClosed())
 	var names []string
 	require.NoError(t, direct.QueryRow(t.Context(), "select array_agg(name order by name) from things").Scan(&names))
