@@ -72,7 +72,7 @@ func classify(ctx context.Context, err error) error {
 		return ended
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return fmt.Errorf("%w: no answer within %v", store.ErrUnavailable, maxRequest)
+		return fmt.Errorf("%w: no answer in time: %s", store.ErrUnavailable, err.Error()) // the caller's time has not ended
 	}
 	var api smithy.APIError
 	if errors.As(err, &api) {

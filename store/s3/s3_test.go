@@ -12,20 +12,22 @@ import (
 func TestObjects(t *testing.T) {
 	t.Parallel()
 	onServers(t, func(t *testing.T, server *backendtest.S3Server) {
-		for name, opts := range map[string]*s3.Options{
-			"Plain":    {PartSize: 5 << 20},
-			"Prefixed": {PartSize: 5 << 20, Prefix: "some/prefix"},
-		} {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				storetest.Objects(t, func(t *testing.T) []store.Objects {
-					bucket := server.Bucket(t)
-					return []store.Objects{
-						newObjects(t, newClient(server, ""), bucket, opts),
-						newObjects(t, newClient(server, ""), bucket, opts),
-					}
-				})
-			})
-		}
+		storetest.Objects(t, func(t *testing.T) []store.Objects {
+			bucket, opts := server.Bucket(t), &s3.Options{PartSize: 5 << 20}
+			return []store.Objects{
+				newObjects(t, newClient(server, ""), bucket, opts),
+				newObjects(t, newClient(server, ""), bucket, opts),
+			}
+		})
+	})
+}
+
+func TestObjectsUnderAPrefixOfASharedBucket(t *testing.T) {
+	t.Parallel()
+	server := backendtest.VersityGW(t)
+	bucket := server.Bucket(t)
+	storetest.Objects(t, func(t *testing.T) []store.Objects {
+		o := newObjects(t, newClient(server, ""), bucket, &s3.Options{PartSize: 5 << 20, Prefix: "shared/" + store.NewID()})
+		return []store.Objects{o}
 	})
 }

@@ -17,6 +17,9 @@
 //
 // The index's time is a [Clock] of the test, which moves when it is told to. Nothing sleeps.
 //
+// A writer that was given up, and whose calls reach the store late, is a zombie. The kit holds its calls up before they
+// begin; [Zombies] is for a driver that holds them up on the wire, or in the middle of a body.
+//
 // [HookObjects] and [HookMetadata] wrap a store with a [Hook], which fails calls before they happen or loses their
 // answers after they did. The kit proves with them that every event can be sent again; they serve as well to test
 // what stands on a store.

@@ -33,6 +33,10 @@ func objectsFaults() map[string]objectsFault {
 		"lists uploads by prefix":              {"Multipart/BegunListsExactlyTheUnfinished", func(o store.Objects) store.Objects { return &begunByPrefix{Objects: o} }},
 		"lets late parts through":              {"Zombie/LateCallsNeverChangeAFinishedObject", func(o store.Objects) store.Objects { return &lateParts{o} }},
 		"writes in place without a fence":      {"Zombie/LowerFenceWritesNothingOrApart", func(o store.Objects) store.Objects { return newUnfenced(o) }},
+		"tears what is put again":              {"Zombie/LateRepetitionOfPutIsHarmless", func(o store.Objects) store.Objects { return &tornAgain{Objects: o} }},
+		"keeps a part from the repetition":     {"Zombie/LateRepetitionOfAPartIsNeverMixed", func(o store.Objects) store.Objects { return &wrongAgain{Objects: o} }},
+		"completes what was deleted":           {"Zombie/LateCompleteNeverBringsBackADeletedObject", func(o store.Objects) store.Objects { return &revives{o} }},
+		"forgets what it completed":            {"Zombie/CompleteStuckBesideAnotherIsDoneOnce", func(o store.Objects) store.Objects { return &completesOnce{Objects: o} }},
 		"does not clip":                        {"Object/RangesAreExactAndClipped", func(o store.Objects) store.Objects { return &unclipped{o} }},
 		"reads from where the reader stands":   {"Object/PutReadsFromTheStart", func(o store.Objects) store.Objects { return &readsFromHere{o} }},
 		"keeps what a broken reader gave":      {"Object/PutOfABrokenReaderLeavesNothing", func(o store.Objects) store.Objects { return &torn{o} }},
@@ -192,6 +196,63 @@ func (o *unfenced) Complete(ctx context.Context, m store.Multipart, parts []stor
 		object = append(object, o.bytes[m][part.Offset]...)
 	}
 	return o.Put(ctx, m.Key, bytes.NewReader(object), int64(len(object)))
+}
+
+type tornAgain struct {
+	store.Objects
+	put sync.Map
+}
+
+func (o *tornAgain) Put(ctx context.Context, key store.Key, r io.ReadSeeker, size int64) error {
+	if _, again := o.put.LoadOrStore(key, true); again {
+		size /= 2
+	}
+	return o.Objects.Put(ctx, key, io.NewSectionReader(r.(io.ReaderAt), 0, size), size)
+}
+
+type wrongAgain struct {
+	store.Objects
+	put sync.Map // partName to the first tag
+	now sync.Map // and to the tag that counts
+}
+
+func (o *wrongAgain) PutPart(ctx context.Context, m store.Multipart, fence int64, part store.Part, r io.ReadSeeker) (store.Part, error) {
+	name := partName{m, part.Number}
+	first, again := o.put.Load(name)
+	if again {
+		r = bytes.NewReader(make([]byte, part.Size))
+	}
+	put, err := o.Objects.PutPart(ctx, m, fence, part, r)
+	if err != nil {
+		return put, err
+	}
+	o.now.Store(name, put.Tag)
+	if again {
+		put.Tag = first.(string)
+		return put, nil
+	}
+	o.put.Store(name, put.Tag)
+	return put, nil
+}
+
+func (o *wrongAgain) Complete(ctx context.Context, m store.Multipart, parts []store.Part) error {
+	parts = slices.Clone(parts)
+	for i, part := range parts {
+		if tag, ok := o.now.Load(partName{m, part.Number}); ok {
+			parts[i].Tag = tag.(string)
+		}
+	}
+	return o.Objects.Complete(ctx, m, parts)
+}
+
+type revives struct{ store.Objects }
+
+func (o *revives) Complete(ctx context.Context, m store.Multipart, parts []store.Part) error {
+	err := o.Objects.Complete(ctx, m, parts)
+	if errors.Is(err, store.ErrMultipartUnknown) {
+		return o.Put(ctx, m.Key, strings.NewReader("x"), 1)
+	}
+	return err
 }
 
 type unclipped struct{ store.Objects }
