@@ -41,7 +41,7 @@ const (
 	pingTimeout    = 3 * time.Second
 )
 
-const wantDatabase = "want postgres://USER@HOST:PORT/NAME, sqlite:PATH or memory:"
+const wantDatabase = "want sqlite:PATH, memory: or postgres://USER@HOST:PORT/NAME"
 
 // parseDatabase reads the URL of an index. Its errors never contain a password.
 func parseDatabase(text string) (database, error) {

@@ -59,7 +59,7 @@ func (d database) isPooled(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer connection.Close(ctx)
+	defer func() { _ = connection.Close(ctx) }() // it has answered, or not
 	var process uint32
 	err = connection.QueryRow(ctx, "select pg_backend_pid()").Scan(&process)
 	return process != connection.PgConn().PID(), err
@@ -125,7 +125,7 @@ func isTimeout(err error) bool {
 func innermost(err error) string {
 	for {
 		inner := errors.Unwrap(err)
-		if joined, ok := err.(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) > 0 { //nolint:errorlint // one level at a time
+		if joined, ok := err.(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) > 0 {
 			inner = joined.Unwrap()[len(joined.Unwrap())-1]
 		}
 		if inner == nil {

@@ -29,7 +29,7 @@ type objects struct {
 	options   s3.Options
 }
 
-const wantObjects = "want s3://BUCKET, file:DIR or memory:"
+const wantObjects = "want file:DIR, memory: or s3://BUCKET"
 
 // parseObjects reads the URL of objects, and returns everything that is wrong with it. Its errors contain no credentials.
 func parseObjects(text string) (objects, []error) {

@@ -17,11 +17,12 @@ import (
 )
 
 // How long a request to S3 may make no progress: neither takes the store bytes of it, nor answers, nor sends bytes. A transfer that
-// moves may take as long as it takes. Completing an upload, and deleting a thousand objects, is silent work.
+// moves may take as long as it takes. Completing an upload, and deleting a thousand objects, is silent work; where it was not
+// enough, the client completes again.
 const (
 	dialTimeout    = 5 * time.Second
 	quietTimeout   = 15 * time.Second
-	silentWorkTime = 5 * time.Minute
+	silentWorkTime = 2 * time.Minute
 )
 
 var silentWork = map[string]bool{"CompleteMultipartUpload": true, "DeleteObjects": true}

@@ -41,9 +41,8 @@ func run(ctx context.Context, out io.Writer, stay bool) (err error) {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
 	var c cluster
-	defer func() { err = errors.Join(err, c.stop()) }()
+	defer func() { err = errors.Join(err, c.stop(), os.RemoveAll(dir)) }()
 
 	database, err := c.startPostgres(ctx, found, dir)
 	if err != nil {
