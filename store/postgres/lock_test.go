@@ -123,10 +123,13 @@ func TestTagThatIsDeletedWhileItIsBeingPutIsPut(t *testing.T) {
 	s := newStage(t)
 	require.NoError(t, s.PutManifest(t.Context(), manifest("a", "old", "latest")))
 	s.begin(t)
-	s.sql(t, `delete from {schema}.tags`)
+	s.sql(t, `select from {schema}.tags for update`)
 	put := manifest("a", "new", "latest")
 	put.Condition = store.TagCondition{Absent: true}
-	require.NoError(t, s.meet(t, func(ctx context.Context) error { return s.PutManifest(ctx, put) }, func() { s.sql(t, `commit`) }),
+	require.NoError(t, s.meet(t, func(ctx context.Context) error { return s.PutManifest(ctx, put) }, func() {
+		s.sql(t, `delete from {schema}.tags`)
+		s.sql(t, `commit`)
+	}),
 		"the condition is met by the time that it counts")
 	got, err := s.Manifest(t.Context(), "a", store.ManifestRef{Tag: "latest"})
 	require.NoError(t, err)

@@ -3,8 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // query runs one statement that reads, in one round trip. It is a transaction by itself, in one state of the index, whatever
@@ -31,7 +29,7 @@ func send[T any](ctx context.Context, m *Metadata, lost outcome, what, statement
 		if err == nil {
 			all, err = collect(rows, scan)
 		}
-		if isServerError(err) || pgconn.SafeToRetry(err) {
+		if isServerError(err) {
 			return notCommitted, err
 		}
 		return lost, err

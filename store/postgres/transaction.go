@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -57,7 +56,7 @@ func (m *Metadata) attempt(ctx context.Context, event func(context.Context, *tra
 	tx.batch.Queue(`commit`)
 	if err := tx.roundTrip(ctx); err != nil {
 		tx.rollback(ctx)
-		if isServerError(err) || pgconn.SafeToRetry(err) {
+		if isServerError(err) {
 			return notCommitted, err
 		}
 		return unknown, err
@@ -72,11 +71,25 @@ func (tx *transaction) rollback(ctx context.Context) {
 	}
 }
 
-// roundTrip sends what is queued, and waits for all answers.
+// roundTrip sends what is queued, and waits for all answers. It returns the first error: the ones after it, with which pgx's own
+// Close would come back, tell of a connection that is closed, as if nothing had been sent.
 func (tx *transaction) roundTrip(ctx context.Context) error {
 	batch := tx.batch
 	tx.batch, tx.begun = &pgx.Batch{}, true
-	return tx.conn.SendBatch(ctx, batch).Close()
+	results := tx.conn.SendBatch(ctx, batch)
+	for _, queued := range batch.QueuedQueries {
+		var err error
+		if queued.Fn != nil {
+			err = queued.Fn(results)
+		} else {
+			_, err = results.Exec()
+		}
+		if err != nil {
+			_ = results.Close()
+			return err
+		}
+	}
+	return results.Close()
 }
 
 // exec queues a statement whose rows nobody needs.
