@@ -71,7 +71,6 @@ var databaseFixes = map[string]string{
 	"28000": "allow it in pg_hba.conf, or connect as another user, or with another sslmode=",
 	"3D000": "create it with createdb, or name another one",
 	"42501": "grant it, or connect as another user",
-	"42P01": "run \"ocikit migrate up\"",
 	"42704": "correct what follows the question mark: PostgreSQL knows no such setting",
 	"53300": "raise its max_connections, or give each replica fewer with pool_max_conns=",
 	"57P03": "it is starting or stopping: try again",

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,6 +94,30 @@ func TestCredentialsComeFromAProfile(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	s := startProgram(t, []string{"AWS_PROFILE=registry", "AWS_SHARED_CREDENTIALS_FILE=" + file, "AWS_ENDPOINT_URL_S3=" + bucket.Endpoint()},
 		"--database=sqlite:"+filepath.Join(t.TempDir(), "index"), "--objects=s3://"+bucket.Bucket(t)+"?path_style=true")
+	content := layer(100_000)
+	requireBlob(t, s, push(t, content, 1, s), content)
+	s.stop(t)
+}
+
+// A pod's service account has a token, for which AWS's token service, asked as the first thing, gives a key.
+func TestCredentialsComeFromAWebIdentity(t *testing.T) {
+	t.Parallel()
+	bucket := backendtest.MinIO(t)
+	tokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.PostFormValue("Action") != "AssumeRoleWithWebIdentity" || r.PostFormValue("WebIdentityToken") != "a token" {
+			http.Error(w, "not what is expected", http.StatusBadRequest)
+			return
+		}
+		fmt.Fprintf(w, `<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleWithWebIdentityResult>
+			<Credentials><AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><Expiration>%s</Expiration></Credentials>
+			</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`,
+			bucket.AccessKey(), bucket.SecretKey(), time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	}))
+	t.Cleanup(tokens.Close)
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, []byte("a token"), 0o600))
+	env := []string{"AWS_ROLE_ARN=arn:aws:iam::123456789012:role/registry", "AWS_WEB_IDENTITY_TOKEN_FILE=" + file, "AWS_ENDPOINT_URL_STS=" + tokens.URL}
+	s := startProgram(t, env, "--database=sqlite:"+filepath.Join(t.TempDir(), "index"), "--objects="+bucketURL(t, bucket, bucket.Endpoint()))
 	content := layer(100_000)
 	requireBlob(t, s, push(t, content, 1, s), content)
 	s.stop(t)
@@ -267,6 +292,19 @@ func TestMetricsCountRequestsToPostgreSQLAndS3(t *testing.T) {
 		assert.Contains(t, text, want)
 	}
 	s.stop(t)
+}
+
+func TestShutdownDoesNotWaitForADatabaseThatIsSilent(t *testing.T) {
+	t.Parallel()
+	postgres := backendtest.Postgres(t)
+	proxy := faulttest.NewTCP(t, postgres.Address())
+	s := start(t, "--database="+strings.Replace(migrated(t, postgres), postgres.Address(), proxy.Address(), 1),
+		"--objects=file:"+t.TempDir(), "--metrics-listen=127.0.0.1:0")
+	proxy.Stall(true)
+	s.requireReady(t, http.StatusServiceUnavailable, "database: no answer within 2s\nobjects: ok\n") // which leaves a connection half made
+	start := time.Now()
+	s.stop(t)
+	assert.Less(t, time.Since(start), 5*time.Second)
 }
 
 // What is down is told as such within seconds, and nobody has to restart anything once it is back.

@@ -59,8 +59,8 @@ func TestDatabaseThatCannotBeServedFromIsToldInOneLine(t *testing.T) {
 		url  string
 		want []string
 	}{
-		"NoSchema":       {empty, []string{"ocikit", "ocikit migrate up"}},
-		"OtherSchema":    {older + "&schema=elsewhere", []string{"elsewhere", "ocikit migrate up"}},
+		"NoSchema":       {empty, []string{`no schema "ocikit"`, "ocikit migrate up"}},
+		"OtherSchema":    {older + "&schema=elsewhere", []string{`no schema "elsewhere"`, "ocikit migrate up"}},
 		"OlderSchema":    {older, []string{"older schema", "ocikit migrate up"}},
 		"NewerSchema":    {newer, []string{"newer schema", "upgrade"}},
 		"NoDatabase":     {at(empty, "/test", "/other"), []string{"does not exist", "createdb"}},

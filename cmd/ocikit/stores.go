@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/ocikit/ocikit/store"
 	"github.com/ocikit/ocikit/store/filesystem"
 	"github.com/ocikit/ocikit/store/memory"
@@ -150,10 +152,7 @@ func (c *serveCommand) openPostgres(ctx context.Context, log *slog.Logger, s *st
 	if err != nil {
 		return err
 	}
-	s.closers = append(s.closers, func() error {
-		pool.Close()
-		return nil
-	})
+	s.closers = append(s.closers, func() error { return closePool(pool) })
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	meta, err := postgres.New(ctx, pool, d.options())
@@ -168,6 +167,23 @@ func (c *serveCommand) openPostgres(ctx context.Context, log *slog.Logger, s *st
 	s.dependencies = append(s.dependencies, dependency{"database", meta.Ping})
 	return nil
 }
+
+// closePool takes leave of PostgreSQL, unless that does not answer: the process ends anyway, and must do so in time.
+func closePool(pool *pgxpool.Pool) error {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		pool.Close()
+	}()
+	select {
+	case <-closed:
+		return nil
+	case <-time.After(closeTimeout):
+		return fmt.Errorf("no answer within %v", closeTimeout)
+	}
+}
+
+const closeTimeout = 2 * time.Second
 
 func (c *serveCommand) openS3(ctx context.Context, log *slog.Logger, s *stores, o objects, m *metrics) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
