@@ -74,9 +74,10 @@ func (s *Stage) reservation(id string) store.Reservation {
 	return store.Reservation{Blob: store.NewBlobKey(), Tail: store.NewUploadKey(id)}
 }
 
-// partsPerSave is how many part numbers may be needed between two saves.
+// partsPerSave is how many part numbers may be needed between two saves: for the parts that are saved, for those that
+// are on their way then, and for a rest. When that was not enough, more are reserved.
 func (s *Stage) partsPerSave() int32 {
-	return int32(min(s.options.SaveBytes/s.options.PartSize, 64)) + 2 //nolint:gosec // at most 66
+	return int32(min(s.options.SaveBytes/s.options.PartSize, 64)) + int32(min(s.options.PartsInFlight, 16)) + 2 //nolint:gosec // few
 }
 
 // explain turns a writer's having been fenced off into where the upload stands now.

@@ -208,14 +208,14 @@ func (c crowd) run(t *testing.T) (result outcome) {
 	return result
 }
 
-// s3 is the limits of S3, as package store/s3 has them.
-var s3 = store.Limits{MinPart: 5 << 20, PartSize: 16 << 20, MaxPart: 5 << 30, MaxParts: 10_000}
+// asS3 is the limits of S3, as package store/s3 has them.
+var asS3 = store.Limits{MinPart: 5 << 20, PartSize: 16 << 20, MaxPart: 5 << 30, MaxParts: 10_000}
 
 // TestCrowdFillsWholeParts: many more uploads than there is memory for take turns, and each costs about what it costs
 // alone.
 func TestCrowdFillsWholeParts(t *testing.T) {
 	t.Parallel()
-	equal := s3
+	equal := asS3
 	equal.EqualParts = true
 	const latency = 20 * time.Millisecond
 	for _, test := range []struct {
@@ -224,13 +224,13 @@ func TestCrowdFillsWholeParts(t *testing.T) {
 		parts int // of an upload, if it had the memory
 		more  int // object requests of an upload that a crowd may cost
 	}{
-		{"64 of 64 MiB", crowd{s3, 64 << 20, latency, 64, 64 << 20, 0, 0, 0, 0}, 4, 1},
-		{"64 of 64 MiB, far away", crowd{s3, 64 << 20, 10 * latency, 64, 64 << 20, 0, 0, 0, 0}, 4, 1},
+		{"64 of 64 MiB", crowd{asS3, 64 << 20, latency, 64, 64 << 20, 0, 0, 0, 0}, 4, 1},
+		{"64 of 64 MiB, far away", crowd{asS3, 64 << 20, 10 * latency, 64, 64 << 20, 0, 0, 0, 0}, 4, 1},
 		{"64 of 64 MiB, equal parts", crowd{equal, 64 << 20, latency, 64, 64 << 20, 0, 0, 0, 0}, 4, 2},
-		{"128 of 32 MiB", crowd{s3, 64 << 20, latency, 128, 32 << 20, 0, 0, 0, 0}, 2, 4},
-		{"3 of 256 MiB", crowd{s3, 64 << 20, latency, 3, 256 << 20, 0, 0, 0, 0}, 16, 0},
-		{"16 of 64 MiB, little memory", crowd{s3, 20 << 20, latency, 16, 64 << 20, 0, 0, 0, 0}, 4, 0},
-		{"16 of 64 MiB, less memory than a part", crowd{s3, 8 << 20, latency, 16, 64 << 20, 0, 0, 0, 0}, 4, 12},
+		{"128 of 32 MiB", crowd{asS3, 64 << 20, latency, 128, 32 << 20, 0, 0, 0, 0}, 2, 4},
+		{"3 of 256 MiB", crowd{asS3, 64 << 20, latency, 3, 256 << 20, 0, 0, 0, 0}, 16, 0},
+		{"16 of 64 MiB, little memory", crowd{asS3, 20 << 20, latency, 16, 64 << 20, 0, 0, 0, 0}, 4, 0},
+		{"16 of 64 MiB, less memory than a part", crowd{asS3, 8 << 20, latency, 16, 64 << 20, 0, 0, 0, 0}, 4, 12},
 		{"64 of 32 MiB, parts of any size", crowd{store.Limits{PartSize: 4 << 20}, 64 << 20, latency / 20, 64, 32 << 20, 0, 0, 0, 0}, 8, 16},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -261,11 +261,11 @@ func TestSlowClientsDoNotStarveFastOnes(t *testing.T) {
 		crowd crowd
 		fast  time.Duration
 	}{
-		{"32 very slow", crowd{s3, 64 << 20, latency, 40, size, 0, 32, 200 << 10, 1 << 20}, 2 * alone},
-		{"32 slow", crowd{s3, 64 << 20, latency, 40, size, 0, 32, 2 << 20, 0}, 4 * alone},
-		{"64 slow", crowd{s3, 64 << 20, latency, 64, size, 0, 64, 2 << 20, 0}, 0},
-		{"64 very slow", crowd{s3, 64 << 20, latency, 64, size / 4, 0, 64, 200 << 10, 0}, 0},
-		{"200 slow", crowd{s3, 64 << 20, latency, 200, size / 2, 0, 200, 2 << 20, 0}, 0},
+		{"32 very slow", crowd{asS3, 64 << 20, latency, 40, size, 0, 32, 200 << 10, 1 << 20}, 2 * alone},
+		{"32 slow", crowd{asS3, 64 << 20, latency, 40, size, 0, 32, 2 << 20, 0}, 4 * alone},
+		{"64 slow", crowd{asS3, 64 << 20, latency, 64, size, 0, 64, 2 << 20, 0}, 0},
+		{"64 very slow", crowd{asS3, 64 << 20, latency, 64, size / 4, 0, 64, 200 << 10, 0}, 0},
+		{"200 slow", crowd{asS3, 64 << 20, latency, 200, size / 2, 0, 200, 2 << 20, 0}, 0},
 		{"64 slow, parts of any size", crowd{store.Limits{PartSize: 4 << 20}, 64 << 20, latency / 20, 64, size, 0, 64, 2 << 20, 0}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {

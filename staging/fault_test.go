@@ -18,24 +18,25 @@ import (
 
 var errFault = errors.New("the store failed")
 
-// nth makes the nth call fail, before its effect or after it.
+// nth makes the nth call fail, before its effect or after it; as a crash, all that follow as well.
 type nth struct {
 	n     int64
 	after bool
+	crash bool
 	calls atomic.Int64
 	hit   atomic.Bool
 }
 
 func (f *nth) hook() storetest.Hook {
 	fault := func() error {
-		if f.calls.Add(1) != f.n {
+		if n := f.calls.Add(1); n < f.n || n > f.n && !f.crash {
 			return nil
 		}
 		f.hit.Store(true)
 		return errFault
 	}
 	if f.after {
-		return storetest.Hook{After: func(_ context.Context, _ string, err error) error {
+		return storetest.Hook{Before: f.over, After: func(_ context.Context, _ string, err error) error {
 			if failed := fault(); failed != nil {
 				return failed
 			}
@@ -43,6 +44,14 @@ func (f *nth) hook() storetest.Hook {
 		}}
 	}
 	return storetest.Hook{Before: func(context.Context, string) error { return fault() }}
+}
+
+// over fails whatever comes after a crash.
+func (f *nth) over(context.Context, string) error {
+	if f.crash && f.hit.Load() {
+		return errFault
+	}
+	return nil
 }
 
 // TestUploadSurvivesAnyOneFailureOfItsStores lets every call in turn fail, or its answer be lost. The client asks where the
@@ -76,6 +85,56 @@ func TestUploadSurvivesAnyOneFailureOfItsStores(t *testing.T) {
 	}
 }
 
+// TestUploadSurvivesACrashBetweenAnyTwoCalls lets a replica crash before each of the calls that it makes of both stores, and
+// after each. Another replica goes on.
+func TestUploadSurvivesACrashBetweenAnyTwoCalls(t *testing.T) {
+	t.Parallel()
+	shapes := map[string]struct {
+		limits store.Limits
+		cases  []chunking
+		sizes  []int
+	}{
+		"parts of many pages": {
+			store.Limits{MinPart: 2 * page, PartSize: 6 * page, MaxParts: 10_000},
+			[]chunking{chunkings[0], chunkings[1], {"", 3*page + 7, 2 * page}},
+			[]int{6 * page, 19*page + 100},
+		},
+		"equal parts of many pages": {
+			store.Limits{MinPart: 2 * page, PartSize: 6 * page, MaxParts: 10_000, EqualParts: true},
+			[]chunking{chunkings[0], {"", 4*page + 7, 2 * page}},
+			[]int{19*page + 100},
+		},
+	}
+	for kind, limits := range kinds {
+		shape := shapes[kind]
+		shape.limits = limits
+		shape.cases = []chunking{chunkings[0], chunkings[1], {"", 3000, 3000}, {"", partSize, 1}}
+		shape.sizes = []int{inlineLimit, partSize, 4*partSize + minPart}
+		shapes[kind] = shape
+	}
+	for kind, shape := range shapes {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/after=%t", kind, after), func(t *testing.T) {
+				t.Parallel()
+				crashes := 0
+				for _, c := range shape.cases {
+					for _, size := range shape.sizes {
+						for n := int64(1); ; n++ {
+							fault := &nth{n: n, after: after, crash: true}
+							push(t, shape.limits, c, size, "both", fault)
+							if !fault.hit.Load() {
+								break
+							}
+							crashes++
+						}
+					}
+				}
+				assert.Greater(t, crashes, 20, "crashes that were met")
+			})
+		}
+	}
+}
+
 // push uploads over a store that fails once, and over a healthy one after that.
 func push(t *testing.T, limits store.Limits, c chunking, size int, which string, fault *nth) {
 	t.Helper()
@@ -83,8 +142,11 @@ func push(t *testing.T, limits store.Limits, c chunking, size int, which string,
 	options := staging.Options{SaveBytes: partSize} // many saves
 	healthy := w.replica(options, storetest.Hook{}, storetest.Hook{})
 	faulty := w.replica(options, fault.hook(), storetest.Hook{})
-	if which == "index" {
+	switch which {
+	case "index":
 		faulty = w.replica(options, storetest.Hook{}, fault.hook())
+	case "both":
+		faulty = w.replica(options, fault.hook(), fault.hook())
 	}
 	what := fmt.Sprintf("%d bytes in %+v, failure %d", size, c, fault.n)
 	data := noise(size, 4)

@@ -25,12 +25,19 @@ const (
 
 	// turnCheck is how often somebody is looked for who waits.
 	turnCheck = 50 * time.Millisecond
+
+	forever = 1000 * time.Hour
 )
 
 // pace measures a client's rate: the bytes that came while it was waited for.
 type pace struct {
 	bytes  int64
 	waited time.Duration
+}
+
+func (p *pace) add(n int, waited time.Duration) {
+	p.bytes += int64(n)
+	p.waited += waited
 }
 
 // in is how many bytes come in a time, at most so many.
@@ -66,13 +73,10 @@ func (w *writer) receive(ctx context.Context, chunk Chunk) error {
 		}
 		in.read(space)
 		w.catchUp() // while more is received
-		begin := time.Now()
 		got, err := w.await(in)
 		if err != nil {
 			return err
 		}
-		w.pace.waited += time.Since(begin)
-		w.pace.bytes += int64(got.n)
 		n := min(got.n, int(max(limit-w.received(), 0)))
 		if err := w.take(n); err != nil {
 			return err
@@ -220,38 +224,32 @@ func (w *writer) fill() int64 {
 // await waits for the Read under way. If that takes a while, the upload is claimed; if it takes long, what has come
 // before is saved, and its buffers are given back; sooner if others wait for them.
 func (w *writer) await(in *receiver) (received, error) {
-	select {
-	case got := <-in.results:
-		return got, nil
-	default:
-	}
-	var claim <-chan time.Time
-	if !w.claimed {
-		timer := time.NewTimer(claimWait)
-		defer timer.Stop()
-		claim = timer.C
-	}
-	idle := time.NewTimer(w.stage.options.Idle)
-	defer idle.Stop()
-	var slow <-chan time.Time
-	if w.current.inTurn() {
-		timer := time.NewTicker(turnCheck)
-		defer timer.Stop()
-		slow = timer.C
-	}
+	begin := time.Now()
+	claim, idle := begin.Add(claimWait), begin.Add(w.stage.options.Idle)
 	for {
-		var err error
+		next := time.Until(idle)
+		if w.current.inTurn() {
+			next = min(next, turnCheck)
+		}
+		if !w.claimed {
+			next = min(next, time.Until(claim))
+		}
+		in.timer.Reset(next)
 		select {
 		case got := <-in.results:
+			w.pace.add(got.n, time.Since(begin))
 			return got, nil
-		case <-claim:
+		case <-in.timer.C:
+		}
+		now, err := time.Now(), error(nil)
+		switch {
+		case !w.claimed && !now.Before(claim):
 			err = w.claim()
-		case <-idle.C:
+		case !now.Before(idle):
 			err = w.settleReading(true, false)
-		case <-slow:
-			if w.overdue() {
-				err = w.settleReading(true, false)
-			}
+			idle = now.Add(forever) // nothing is left to save
+		case w.overdue():
+			err = w.settleReading(true, false)
 		}
 		if err != nil {
 			return received{}, err
@@ -293,6 +291,7 @@ func (w *writer) catchUp() {
 type receiver struct {
 	spaces  chan []byte
 	results chan received
+	timer   *time.Timer // for who waits for results
 }
 
 type received struct {
@@ -301,7 +300,7 @@ type received struct {
 }
 
 func newReceiver(r io.Reader) *receiver {
-	in := &receiver{spaces: make(chan []byte), results: make(chan received, 1)}
+	in := &receiver{spaces: make(chan []byte), results: make(chan received, 1), timer: time.NewTimer(forever)}
 	go func() {
 		defer close(in.results)
 		for space := range in.spaces {
@@ -317,6 +316,7 @@ func (in *receiver) read(space []byte) { in.spaces <- space }
 
 // stop returns when the last Read has, and the goroutine is gone.
 func (in *receiver) stop() {
+	in.timer.Stop()
 	close(in.spaces)
 	for got := range in.results {
 		_ = got // bytes that came after the end of it all

@@ -44,6 +44,7 @@ type world struct {
 	objects *memory.Objects
 
 	readBack atomic.Int64 // bytes
+	light    bool         // what is costly is not checked at every call
 
 	mu      sync.Mutex
 	uploads []string
@@ -230,6 +231,9 @@ type recorded struct {
 var errUnrecorded = errors.New("a key was written under that the index does not know")
 
 func (r *recorded) known(key store.Key) error {
+	if r.world.light {
+		return nil
+	}
 	if r.world.named()[key] == "" && !r.world.condemned()[key] {
 		return errUnrecorded
 	}

@@ -36,26 +36,26 @@ func newGate(method string, nth int64, after bool) *gate {
 }
 
 func (g *gate) hook() storetest.Hook {
-	var mine atomic.Bool
-	stall := func(method string) {
+	var mine atomic.Pointer[context.Context] // of the call; others under way have others
+	stall := func(ctx context.Context, method string) {
 		if method == g.method && g.calls.Add(1) == g.nth {
-			mine.Store(true)
+			mine.Store(&ctx)
 			close(g.arrived)
 			<-g.open
 		}
 	}
 	return storetest.Hook{
-		Before: func(_ context.Context, method string) error {
+		Before: func(ctx context.Context, method string) error {
 			if !g.after {
-				stall(method)
+				stall(ctx, method)
 			}
 			return nil
 		},
-		After: func(_ context.Context, method string, err error) error {
+		After: func(ctx context.Context, method string, err error) error {
 			if g.after {
-				stall(method)
+				stall(ctx, method)
 			}
-			if method == g.method && mine.CompareAndSwap(true, false) {
+			if p := mine.Load(); p != nil && *p == ctx && mine.CompareAndSwap(p, nil) {
 				g.effect <- err
 			}
 			return err
