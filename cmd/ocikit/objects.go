@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,7 +64,8 @@ func parseS3(text string) (objects, []error) {
 	if err != nil {
 		wrong("what follows the question mark is not like key=value&key=value, with %%XX for what is special")
 	}
-	o := objects{kind: kindS3, name: text, bucket: bucket, pathStyle: values.Get("endpoint") != ""}
+	o := objects{kind: kindS3, name: text, bucket: bucket, endpoint: environmentEndpoint()}
+	o.pathStyle = o.endpoint != "" || values.Get("endpoint") != "" // servers other than AWS's have no name for each bucket, as a rule
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		set, ok := objectsKeys[key]
 		switch {
@@ -84,6 +87,11 @@ func parseS3(text string) (objects, []error) {
 		}
 	}
 	return o, errs
+}
+
+// environmentEndpoint is where AWS's tools, too, look for S3, if the URL does not say.
+func environmentEndpoint() string {
+	return cmp.Or(os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL"))
 }
 
 // checkOptions asks the store what it does not take, before any client is there.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -55,7 +54,7 @@ func (o objects) client(ctx context.Context, m *metrics) (*awss3.Client, error) 
 		return nil, fmt.Errorf("read AWS's environment and profiles: %s", oneLine(err))
 	}
 	if loaded.Region == "" {
-		if o.endpoint == "" && os.Getenv("AWS_ENDPOINT_URL_S3") == "" && os.Getenv("AWS_ENDPOINT_URL") == "" {
+		if o.endpoint == "" {
 			return nil, errors.New("which region is the bucket in? Add region=… to the URL, or set AWS_REGION (and endpoint=… if it is not on AWS)")
 		}
 		loaded.Region = defaultRegion

@@ -93,7 +93,7 @@ func TestCredentialsComeFromAProfile(t *testing.T) {
 	text := fmt.Sprintf("[registry]\naws_access_key_id = %s\naws_secret_access_key = %s\nregion = %s\n", bucket.AccessKey(), bucket.SecretKey(), bucket.Region())
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	s := startProgram(t, []string{"AWS_PROFILE=registry", "AWS_SHARED_CREDENTIALS_FILE=" + file, "AWS_ENDPOINT_URL_S3=" + bucket.Endpoint()},
-		"--database=sqlite:"+filepath.Join(t.TempDir(), "index"), "--objects=s3://"+bucket.Bucket(t)+"?path_style=true")
+		"--database=sqlite:"+filepath.Join(t.TempDir(), "index"), "--objects=s3://"+bucket.Bucket(t))
 	content := layer(100_000)
 	requireBlob(t, s, push(t, content, 1, s), content)
 	s.stop(t)
