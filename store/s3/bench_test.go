@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
+	"sync"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -188,13 +186,7 @@ func BenchmarkPresignGet(b *testing.B) {
 // BenchmarkChecksum shows what signing costs, over TLS, with a part of 16 MiB.
 func BenchmarkChecksum(b *testing.B) {
 	server := backendtest.MinIO(b)
-	target, err := url.Parse(server.Endpoint())
-	require.NoError(b, err)
-	front := httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(target)
-		r.Out.Host = r.In.Host // it is signed
-	}})
-	b.Cleanup(front.Close)
+	front := newTLSProxy(b, server, &sync.Map{})
 	bucket, data := server.Bucket(b), pattern(1, 16<<20)
 	for _, mode := range []s3.Checksum{s3.SignedPayload, s3.UnsignedPayload} {
 		b.Run(string(mode), func(b *testing.B) {

@@ -139,6 +139,34 @@ func TestEncryptionAndStorageClassAreAskedForOnce(t *testing.T) {
 	require.Equal(t, "REDUCED_REDUNDANCY", record.headers[faulttest.PutObject].Get("X-Amz-Storage-Class"))
 }
 
+func TestBodiesAreSignedOverTLSToo(t *testing.T) {
+	t.Parallel()
+	onServers(t, func(t *testing.T, server *backendtest.S3Server) {
+		hashes := &sync.Map{}
+		front := newTLSProxy(t, server, hashes)
+		o := newObjects(t, newClient(server, front.URL, func(o *sdk.Options) { o.HTTPClient = front.Client() }), server.Bucket(t), nil)
+		require.NoError(t, o.Probe(t.Context()))
+		for _, operation := range []faulttest.Operation{faulttest.PutObject, faulttest.UploadPart} {
+			hash, _ := hashes.Load(operation)
+			require.Len(t, hash, 64, "the SHA-256 of the body of %s is part of the signature", operation)
+		}
+	})
+}
+
+// newTLSProxy stands before a server, and keeps what was signed of the bodies.
+func newTLSProxy(t testing.TB, server *backendtest.S3Server, hashes *sync.Map) *httptest.Server {
+	t.Helper()
+	target, err := url.Parse(server.Endpoint())
+	require.NoError(t, err)
+	front := httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.Out.Host = r.In.Host // it is signed
+		hashes.Store(faulttest.OperationOf(r.In), r.In.Header.Get("X-Amz-Content-Sha256"))
+	}})
+	t.Cleanup(front.Close)
+	return front
+}
+
 func TestUnsignedPayloadGoesOverTLSOnly(t *testing.T) {
 	t.Parallel()
 	onServers(t, func(t *testing.T, server *backendtest.S3Server) {
@@ -149,17 +177,8 @@ func TestUnsignedPayloadGoesOverTLSOnly(t *testing.T) {
 		require.NotErrorIs(t, err, store.ErrUnavailable)
 		requireLine(t, plain.Probe(t.Context()), "https")
 
-		target, err := url.Parse(server.Endpoint())
-		require.NoError(t, err)
-		var unsigned sync.Map
-		front := httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
-			r.Out.Host = r.In.Host // it is signed
-			if r.In.Header.Get("X-Amz-Content-Sha256") == "UNSIGNED-PAYLOAD" {
-				unsigned.Store(faulttest.OperationOf(r.In), true)
-			}
-		}})
-		t.Cleanup(front.Close)
+		hashes := &sync.Map{}
+		front := newTLSProxy(t, server, hashes)
 		client := newClient(server, front.URL, func(o *sdk.Options) { o.HTTPClient = front.Client() })
 		o := newObjects(t, client, bucket, opts)
 		require.NoError(t, o.Probe(t.Context()))
@@ -167,8 +186,8 @@ func TestUnsignedPayloadGoesOverTLSOnly(t *testing.T) {
 		put(t, o, key, data)
 		requireObject(t, o, key, data)
 		for _, operation := range []faulttest.Operation{faulttest.PutObject, faulttest.UploadPart} {
-			_, ok := unsigned.Load(operation)
-			require.True(t, ok, "the body of %s is not part of the signature", operation)
+			hash, _ := hashes.Load(operation)
+			require.Equal(t, "UNSIGNED-PAYLOAD", hash, "the body of %s is not part of the signature", operation)
 		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/middleware"
 
 	"github.com/ocikit/ocikit/store"
 )
@@ -110,9 +111,10 @@ func New(client *s3.Client, bucket string, opts *Options) (*Objects, error) {
 		options: options,
 		calls:   []func(*s3.Options){noChecksums},
 	}
-	o.writes = o.calls
 	if options.Checksum == UnsignedPayload {
 		o.writes = append(slices.Clone(o.calls), unsigned)
+	} else {
+		o.writes = append(slices.Clone(o.calls), signed)
 	}
 	return o, nil
 }
@@ -194,6 +196,15 @@ func (o *Options) checkClass() error {
 func noChecksums(o *s3.Options) {
 	o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 	o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+}
+
+// signed makes the body's SHA-256 part of the signature. Left to itself, the SDK signs it over plain http only.
+func signed(o *s3.Options) {
+	o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
+		hash := &v4.ComputePayloadSHA256{}
+		_, err := stack.Finalize.Swap(hash.ID(), hash)
+		return err
+	})
 }
 
 // unsigned leaves the body out of the signature.
