@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ocikit/ocikit/store"
@@ -36,6 +37,10 @@ func classify(ctx context.Context, err error) error {
 	}
 	if isUnavailable(err) {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	var e *pgconn.PgError
+	if errors.As(err, &e) && (e.Code == "26000" || e.Code == "42P05") { // no such prepared statement; it is there already
+		return fmt.Errorf("%w; a pooler is in the way: use default_query_exec_mode=%s", err, pgx.QueryExecModeExec)
 	}
 	return err
 }

@@ -1,14 +1,12 @@
 package postgres_test
 
 import (
-	"context"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -82,15 +80,3 @@ func fill(t testing.TB, pool *pgxpool.Pool, schema string, size size) {
 		require.NoError(t, err)
 	}
 }
-
-// drop ends a large index early.
-func drop(t testing.TB, pool *pgxpool.Pool, schema string) {
-	t.Helper()
-	t.Cleanup(func() {
-		_, err := pool.Exec(context.WithoutCancel(t.Context()), `drop schema "`+schema+`" cascade`)
-		require.NoError(t, err)
-	})
-}
-
-// filledDigest is the digest of a manifest in "full", from 1 on.
-func filledDigest(i int) digest.Digest { return digest.FromString("manifest " + strconv.Itoa(i)) }

@@ -178,17 +178,17 @@ func knownMigrations() ([]Migration, error) {
 
 // appliedMigrations returns those that the schema has had, by version, or [ErrNoSchema].
 func appliedMigrations(ctx context.Context, pool *pgxpool.Pool, schema string) ([]Migration, error) {
+	var applied []Migration
 	rows, err := pool.Query(ctx, `
 		select version_id, min(tstamp) at time zone current_setting('TimeZone') from `+identifier(schema)+`.`+versionTable+`
 		where is_applied and version_id > 0 group by version_id order by version_id`)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		applied, err = collect(rows, func(scan func(...any) error) (m Migration, err error) {
+			err = scan(&m.Version, &m.Applied)
+			m.Applied = m.Applied.UTC()
+			return m, err
+		})
 	}
-	applied, err := collect(rows, func(scan func(...any) error) (m Migration, err error) {
-		err = scan(&m.Version, &m.Applied)
-		m.Applied = m.Applied.UTC()
-		return m, err
-	})
 	var e *pgconn.PgError
 	if errors.As(err, &e) && (e.Code == "42P01" || e.Code == "3F000") { // undefined table, undefined schema
 		return nil, ErrNoSchema

@@ -79,12 +79,6 @@ func open(t testing.TB, pool *pgxpool.Pool, options *postgres.Options) *postgres
 	return m
 }
 
-// openNew opens a fresh index.
-func openNew(t testing.TB) *postgres.Metadata {
-	t.Helper()
-	return open(t, newPool(t, 0), &postgres.Options{Schema: newSchema(t)})
-}
-
 // inline is content whose bytes are the text.
 func inline(text string) store.Content {
 	return store.Content{Digest: digest.FromString(text), Size: int64(len(text)), Inline: []byte(text)}
