@@ -14,7 +14,7 @@ import (
 // migrateCommand is the schema's life. Serving does not change the schema unless --migrate asks for it: whoever has several
 // replicas wants to decide when that happens, and as which user.
 type migrateCommand struct {
-	Up     migrateUp     `cmd:"" help:"Bring the schema up to date. Any number may run at once, and it may run while replicas serve."`
+	Up     migrateUp     `cmd:"" help:"Bring the schema up to date. Any number may run at once."`
 	Status migrateStatus `cmd:"" help:"Tell which migrations are applied."`
 	SQL    migrateSQL    `cmd:"" name:"sql" help:"Print the migrations as plain SQL, for tools and people of your own."`
 }

@@ -36,7 +36,7 @@ func newTransport() *awshttp.BuildableClient {
 			t.MaxIdleConns, t.MaxIdleConnsPerHost = 256, 256
 			t.IdleConnTimeout = time.Minute
 			t.TLSHandshakeTimeout = dialTimeout
-			t.WriteBufferSize, t.ReadBufferSize = 128<<10, 64<<10 // net/http's 4 KiB cost a system call each
+			t.WriteBufferSize = 64 << 10 // bodies are large, and 4 KiB cost a system call each
 			t.DisableCompression = true
 		})
 }
