@@ -38,7 +38,10 @@ func begin(ctx context.Context, limit time.Duration) context.Context {
 }
 
 func end(ctx context.Context) (took time.Duration) {
-	s, _ := ctx.Value(spanKey{}).(span)
+	s, ok := ctx.Value(spanKey{}).(span)
+	if !ok {
+		return 0
+	}
 	s.end()
 	return time.Since(s.start)
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // How long a request to S3 may make no progress: neither takes the store bytes of it, nor answers, nor sends bytes. A transfer that
-// moves may take as long as it takes. Completing an upload, and deleting a thousand objects, is silent work; where it was not
+// moves goes on. Completing an upload, and deleting a thousand objects, is silent work; where it was not
 // enough, the client completes again.
 const (
 	dialTimeout    = 5 * time.Second
