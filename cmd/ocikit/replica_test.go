@@ -310,28 +310,33 @@ func TestShutdownDoesNotWaitForADatabaseThatIsSilent(t *testing.T) {
 // What is down is told as such within seconds, and nobody has to restart anything once it is back.
 func TestRequestIsAskedToComeBackWhileADependencyIsDown(t *testing.T) {
 	t.Parallel()
-	postgres, bucket := backendtest.Postgres(t), backendtest.MinIO(t)
-	database := migrated(t, postgres)
-	databaseProxy := faulttest.NewTCP(t, postgres.Address())
-	objectsProxy := faulttest.NewTCP(t, strings.TrimPrefix(bucket.Endpoint(), "http://"))
-	s := startProgram(t, credentialsOf(bucket),
-		"--database="+strings.Replace(database, postgres.Address(), databaseProxy.Address(), 1),
-		"--objects="+bucketURL(t, bucket, "http://"+objectsProxy.Address()))
-	content := layer(1 << 20)
-	path := push(t, content, 1, s)
+	for _, name := range []string{"PostgreSQL", "S3"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			postgres, bucket := backendtest.Postgres(t), backendtest.MinIO(t)
+			proxies := map[string]*faulttest.TCP{
+				"PostgreSQL": faulttest.NewTCP(t, postgres.Address()),
+				"S3":         faulttest.NewTCP(t, bucket.Address()),
+			}
+			s := startProgram(t, credentialsOf(bucket),
+				"--database="+strings.Replace(migrated(t, postgres), postgres.Address(), proxies["PostgreSQL"].Address(), 1),
+				"--objects="+bucketURL(t, bucket, "http://"+proxies["S3"].Address()))
+			content := layer(1 << 20)
+			path := push(t, content, 1, s)
 
-	for name, proxy := range map[string]*faulttest.TCP{"PostgreSQL": databaseProxy, "S3": objectsProxy} {
-		proxy.Refuse(t, true)
-		proxy.Cut()
-		s.requireComeBack(t, path, 3*time.Second, name+" refuses connections")
-		proxy.Refuse(t, false)
-		requireBlob(t, s, path, content)
-		proxy.Stall(true)
-		s.requireComeBack(t, path, quietTimeout+5*time.Second, name+" does not answer")
-		proxy.Stall(false)
-		requireBlob(t, s, path, content)
+			proxy := proxies[name]
+			proxy.Refuse(t, true)
+			proxy.Cut()
+			s.requireComeBack(t, path, 3*time.Second, name+" refuses connections")
+			proxy.Refuse(t, false)
+			requireBlob(t, s, path, content)
+			proxy.Stall(true)
+			s.requireComeBack(t, path, quietTimeout+5*time.Second, name+" does not answer")
+			proxy.Stall(false)
+			requireBlob(t, s, path, content)
+			s.stop(t)
+		})
 	}
-	s.stop(t)
 }
 
 func (s *server) requireComeBack(t *testing.T, path string, within time.Duration, when string) {
