@@ -16,8 +16,14 @@ func (tx *transaction) untouch(repository string, digests []digest.Digest) {
 			select from {schema}.candidates where repository = $1 and digest = d for update
 		) locked`,
 		repository, family)
-	// Rows by their keys.
-	tx.exec(`delete from {schema}.candidates where repository = $1 and digest = any($2::text[])`, repository, family)
+	// The same rows by their keys. They are found one by one: given a list PostgreSQL may read all that the repository has.
+	tx.exec(`
+		delete from {schema}.candidates where ctid = any(array(
+			select found.ctid from unnest($2::text[]) d
+			cross join lateral (
+				select ctid from {schema}.candidates where repository = $1 and digest = d limit 1
+			) found))`,
+		repository, family)
 }
 
 // holdLinks queues the statement that locks the links to contents, where there are any.
@@ -57,12 +63,14 @@ type presence struct {
 
 // presence queues a look for what is here. The links are locked.
 func (tx *transaction) presence(repository string, digests []digest.Digest) *[]presence {
-	// One row of each table by its key, for each reference.
+	// One row of each table by its key, for each reference. With exists instead, PostgreSQL may read all manifests of the
+	// repository into memory first.
 	return rows(tx, `
 		select d,
-			exists (select from {schema}.links l join {schema}.contents c on c.digest = l.digest and c.missing is null
-				where l.repository = r.id and l.digest = d),
-			exists (select from {schema}.manifests m where m.repository = r.id and m.digest = d)
+			coalesce((
+				select c.missing is null from {schema}.contents c
+				where c.digest = (select l.digest from {schema}.links l where l.repository = r.id and l.digest = d)), false),
+			coalesce((select true from {schema}.manifests m where m.repository = r.id and m.digest = d), false)
 		from (select (select id from {schema}.repositories where name = $1)) r (id), unnest($2::text[]) d`,
 		[]any{repository, sorted(digests)}, func(scan func(...any) error) (p presence, err error) {
 			err = scan(&p.digest, &p.link, &p.manifest)

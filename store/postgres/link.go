@@ -57,9 +57,9 @@ func (tx *transaction) lockLink(repository string, d digest.Digest) linkLock {
 		repository, d.String())
 	// Looks, now that nothing of this can change.
 	lock.found = rows(tx, `
-		select r.id, not exists (select from {schema}.links o where o.repository = r.id and o.digest <> $2)
-		from {schema}.repositories r join {schema}.links l on l.repository = r.id and l.digest = $2
-		where r.name = $1`,
+		select l.repository, not exists (select from {schema}.links o where o.repository = l.repository and o.digest <> $2)
+		from {schema}.links l
+		where l.repository = (select id from {schema}.repositories where name = $1) and l.digest = $2`,
 		[]any{repository, d.String()}, func(scan func(...any) error) (link lockedLink, err error) {
 			err = scan(&link.repository, &link.last)
 			return link, err

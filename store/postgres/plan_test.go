@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,12 +58,15 @@ func TestEveryStatementFindsItsRowsByAnIndex(t *testing.T) {
 	sent := &recorder{statements: map[string][]any{}}
 	pool := newPool(t, 2, func(config *pgxpool.Config) { config.ConnConfig.Tracer = sent })
 	m := open(t, pool, &postgres.Options{Schema: schema})
-	countCalls(t, m, new(atomic.Int64))
 	fill(t, newPool(t, 1), schema, size{tags: 50_000, repositories: 20_000, layers: 2})
+	countCalls(t, m, "full", new(atomic.Int64))
 
 	conn, err := newPool(t, 1).Acquire(t.Context())
 	require.NoError(t, err)
 	defer conn.Release()
+	// Each statement is tried alone, without those that put there what it refers to.
+	_, err = conn.Exec(t.Context(), "set session_replication_role = replica")
+	require.NoError(t, err)
 	asked := 0
 	for i, text := range slices.Sorted(maps.Keys(sent.statements)) {
 		if !strings.Contains(text, schema) || strings.Contains(text, "goose") {
@@ -76,6 +80,8 @@ func TestEveryStatementFindsItsRowsByAnIndex(t *testing.T) {
 			plan := explain(t, conn.Conn(), name, mode, sent.statements[text])
 			message := fmt.Sprintf("under %s\n%s\nruns as\n%s", mode, text, plan)
 			assert.NotRegexp(t, `(?m)Seq Scan on`, plan, message)
+			requireAtMost(t, mostRows, counts, plan, message)
+			requireAtMost(t, mostPages, pages, plan, message)
 			if !slices.ContainsFunc(sorts, func(part string) bool { return strings.Contains(text, part) }) {
 				assert.NotRegexp(t, sortNode, plan, message)
 			}
@@ -84,14 +90,40 @@ func TestEveryStatementFindsItsRowsByAnIndex(t *testing.T) {
 	require.Greater(t, asked, 45, "the statements of all methods")
 }
 
+// mostRows and mostPages are more than any of the calls has to look at, and far less than what the repository has.
+const mostRows, mostPages = 50, 150
+
+var (
+	// counts are the rows that a step found, or threw away.
+	counts = regexp.MustCompile(`(?:actual rows=|Rows Removed by \w+(?: \w+)?: )(\d+)`)
+	// pages are what a step and those below it looked at.
+	pages = regexp.MustCompile(`Buffers: shared hit=(\d+)`)
+)
+
+// requireAtMost holds all numbers of a plan to a bound.
+func requireAtMost(t *testing.T, most int, numbers *regexp.Regexp, plan, message string) {
+	t.Helper()
+	for _, number := range numbers.FindAllStringSubmatch(plan, -1) {
+		n, err := strconv.Atoi(number[1])
+		require.NoError(t, err)
+		assert.LessOrEqual(t, n, most, "%s: %s", number[0], message)
+	}
+}
+
 var sortNode = regexp.MustCompile(`(?m)^\W*(Incremental )?Sort\b`)
 
-// explain returns the plan of a prepared statement.
+// explain returns the plan of a prepared statement, and what came of it when it was run. What it did is undone.
 func explain(t *testing.T, conn *pgx.Conn, name, mode string, args []any) string {
 	t.Helper()
 	_, err := conn.Exec(t.Context(), "set plan_cache_mode = "+mode)
 	require.NoError(t, err)
-	statement := "explain execute " + name
+	_, err = conn.Exec(t.Context(), "begin")
+	require.NoError(t, err)
+	defer func() {
+		_, err := conn.Exec(t.Context(), "rollback")
+		require.NoError(t, err)
+	}()
+	statement := "explain (analyze, buffers, timing off) execute " + name
 	if len(args) > 0 {
 		numbers := make([]string, len(args))
 		for i := range args {
@@ -103,5 +135,6 @@ func explain(t *testing.T, conn *pgx.Conn, name, mode string, args []any) string
 	require.NoError(t, err)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err, statement)
-	return strings.Join(lines, "\n")
+	plan, _, _ := strings.Cut(strings.Join(lines, "\n"), "\nPlanning")
+	return plan
 }

@@ -82,7 +82,7 @@ func TestCallsTakeTheirRoundTrips(t *testing.T) {
 			m := open(t, pool, &postgres.Options{Schema: newSchema(t)})
 			var rounds []map[string]int64
 			for range 3 {
-				rounds = append(rounds, countCalls(t, m, &asked))
+				rounds = append(rounds, countCalls(t, m, "a", &asked))
 			}
 			want := map[string]int64{
 				"Content": 1, "RenewContent": 1, "RenewContent that touches": 1, "PutContent": 1, "DeleteContent": 2, "Mount": 2,
@@ -100,8 +100,8 @@ func TestCallsTakeTheirRoundTrips(t *testing.T) {
 	}
 }
 
-// countCalls makes each call, and returns how often it asked the server.
-func countCalls(t *testing.T, m *postgres.Metadata, asked *atomic.Int64) map[string]int64 {
+// countCalls makes each call, on the repository and on another one, and returns how often it asked the server.
+func countCalls(t *testing.T, m *postgres.Metadata, repository string, asked *atomic.Int64) map[string]int64 {
 	t.Helper()
 	ctx, counts := t.Context(), map[string]int64{}
 	do := func(name string, call func() error) {
@@ -111,38 +111,38 @@ func countCalls(t *testing.T, m *postgres.Metadata, asked *atomic.Int64) map[str
 		counts[name] = asked.Load() - before
 	}
 	content := inline("content " + store.NewID())
-	do("PutContent", func() error { return m.PutContent(ctx, "a", content) })
-	do("Content", func() error { _, err := m.Content(ctx, "a", content.Digest); return err })
-	do("RenewContent", func() error { _, err := m.RenewContent(ctx, "a", content.Digest, time.Hour); return err })
-	do("RenewContent that touches", func() error { _, err := m.RenewContent(ctx, "a", content.Digest, -time.Hour); return err })
-	do("Mount", func() error { _, err := m.Mount(ctx, content.Digest, "a", "b"); return err })
-	put := manifest("a", "manifest "+store.NewID(), "latest")
+	do("PutContent", func() error { return m.PutContent(ctx, repository, content) })
+	do("Content", func() error { _, err := m.Content(ctx, repository, content.Digest); return err })
+	do("RenewContent", func() error { _, err := m.RenewContent(ctx, repository, content.Digest, time.Hour); return err })
+	do("RenewContent that touches", func() error { _, err := m.RenewContent(ctx, repository, content.Digest, -time.Hour); return err })
+	do("Mount", func() error { _, err := m.Mount(ctx, content.Digest, repository, "b"); return err })
+	put := manifest(repository, "manifest "+store.NewID(), "latest")
 	put.References = []store.Reference{{Digest: content.Digest}}
 	do("PutManifest", func() error { return m.PutManifest(ctx, put) })
-	other := manifest("a", "another "+store.NewID(), "latest")
+	other := manifest(repository, "another "+store.NewID(), "latest")
 	do("PutManifest that moves a tag", func() error { return m.PutManifest(ctx, other) })
-	do("Manifest by tag", func() error { _, err := m.Manifest(ctx, "a", store.ManifestRef{Tag: "latest"}); return err })
+	do("Manifest by tag", func() error { _, err := m.Manifest(ctx, repository, store.ManifestRef{Tag: "latest"}); return err })
 	do("Manifest by digest", func() error {
-		_, err := m.Manifest(ctx, "a", store.ManifestRef{Digest: put.Manifest.Digest})
+		_, err := m.Manifest(ctx, repository, store.ManifestRef{Digest: put.Manifest.Digest})
 		return err
 	})
-	do("Tags", func() error { _, err := m.Tags(ctx, "a", "", 10); return err })
+	do("Tags", func() error { _, err := m.Tags(ctx, repository, "", 10); return err })
 	do("Referrers", func() error {
-		_, err := m.Referrers(ctx, "a", content.Digest, store.ReferrersPage{Limit: 10})
+		_, err := m.Referrers(ctx, repository, content.Digest, store.ReferrersPage{Limit: 10})
 		return err
 	})
 	do("Repositories", func() error { _, err := m.Repositories(ctx, "", 10); return err })
 	do("Holders", func() error { _, err := m.Holders(ctx, content.Digest, "", 10); return err })
 	do("Candidates", func() error { _, err := m.Candidates(ctx, 0, 10); return err })
 	do("Garbage", func() error { _, err := m.Garbage(ctx, 0, 10); return err })
-	do("DeleteTag", func() error { return m.DeleteTag(ctx, "a", "latest") })
-	do("DeleteManifest", func() error { return m.DeleteManifest(ctx, "a", put.Manifest.Digest, nil) })
-	do("DeleteContent", func() error { return m.DeleteContent(ctx, "a", content.Digest) })
+	do("DeleteTag", func() error { return m.DeleteTag(ctx, repository, "latest") })
+	do("DeleteManifest", func() error { return m.DeleteManifest(ctx, repository, put.Manifest.Digest, nil) })
+	do("DeleteContent", func() error { return m.DeleteContent(ctx, repository, content.Digest) })
 	do("Ping", func() error { return m.Ping(ctx) })
 	for _, finish := range []bool{true, false} {
 		id := store.NewID()
-		ref := store.SessionRef{ID: id, Repository: "a"}
-		do("CreateSession", func() error { return m.CreateSession(ctx, id, "a", digest.SHA256) })
+		ref := store.SessionRef{ID: id, Repository: repository}
+		do("CreateSession", func() error { return m.CreateSession(ctx, id, repository, digest.SHA256) })
 		do("Session", func() error { _, err := m.Session(ctx, ref); return err })
 		reserve := store.Reservation{Blob: store.NewBlobKey(), Tail: store.NewUploadKey(id)}
 		do("ClaimSession", func() error {

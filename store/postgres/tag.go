@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -73,7 +72,7 @@ func (tx *transaction) claimTags(put store.ManifestPut) (tags claimedTags) {
 	return tags
 }
 
-// moveTags queues the statement that points the put's tags to its manifest, all or none.
+// moveTags queues the statements that point the put's tags to its manifest, all or none.
 func (tx *transaction) moveTags(put store.ManifestPut, tags claimedTags) error {
 	if len(put.Tags) == 0 {
 		return nil
@@ -102,12 +101,12 @@ func (tx *transaction) moveTags(put store.ManifestPut, tags claimedTags) error {
 		}
 		moved = append(moved, tag)
 	}
-	if slices.Sort(moved); len(moved) > 0 {
-		// Rows by their keys, which are locked.
+	for _, tag := range sorted(moved) {
+		// One row by its key, which is locked.
 		tx.exec(`
-			update {schema}.tags set digest = $2
-			where repository = (select id from {schema}.repositories where name = $1) and name = any($3::text[])`,
-			put.Repository, put.Manifest.Digest.String(), moved)
+			update {schema}.tags set digest = $3
+			where repository = (select id from {schema}.repositories where name = $1) and name = $2`,
+			put.Repository, tag, put.Manifest.Digest.String())
 	}
 	return nil
 }

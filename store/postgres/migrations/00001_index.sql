@@ -71,7 +71,7 @@ create table {schema}.tags (
     repository bigint not null,
     name       text collate "C" not null,
     digest     text collate "C" not null,
-    primary key (repository, name),
+    primary key (repository, name) include (digest),
     foreign key (repository, digest) references {schema}.manifests (repository, digest)
 );
 
