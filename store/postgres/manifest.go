@@ -34,13 +34,14 @@ func (m *Metadata) Manifest(ctx context.Context, repository string, ref store.Ma
 				&annotations, &manifest.Bytes); err != nil {
 				return store.Manifest{}, err
 			}
-			manifest.Annotations, err = decodeAnnotations(annotations)
+			manifest.MediaType, manifest.ArtifactType, manifest.Annotations, err = decodeDescription(
+				manifest.MediaType, manifest.ArtifactType, annotations)
 			return manifest, err
 		})
 }
 
-// PutManifest implements [store.Catalog]. It is nine statements, however many references there are, three more with tags, and
-// two round trips.
+// PutManifest implements [store.Catalog]. It is nine statements, however many references there are, two more with tags, one more
+// for each tag that moves, and two round trips.
 func (m *Metadata) PutManifest(ctx context.Context, put store.ManifestPut) error {
 	annotations, err := encodeAnnotations(put.Manifest.Annotations)
 	if err != nil {
@@ -94,11 +95,11 @@ func (tx *transaction) describe(repository string, manifest store.Manifest, anno
 			annotations = excluded.annotations, size = excluded.size
 		where (m.media_type, m.artifact_type, m.subject, m.annotations)
 			is distinct from (excluded.media_type, excluded.artifact_type, excluded.subject, excluded.annotations)`,
-		tx.m.clock(), repository, manifest.Digest.String(), manifest.MediaType, manifest.ArtifactType,
+		tx.m.clock(), repository, manifest.Digest.String(), encodeText(manifest.MediaType), encodeText(manifest.ArtifactType),
 		manifest.Subject.String(), annotations, len(manifest.Bytes))
 }
 
-// DeleteManifest implements [store.Catalog]. It is 13 statements, 14 if the repository goes with it, and two round trips.
+// DeleteManifest implements [store.Catalog]. It is 11 statements, 12 if the repository goes with it, and two round trips.
 func (m *Metadata) DeleteManifest(ctx context.Context, repository string, d digest.Digest, locked func(tag string) bool) error {
 	return change(ctx, m, "delete manifest", func(ctx context.Context, tx *transaction) error {
 		touched := tx.touchFamily(repository, d)

@@ -51,6 +51,8 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = 6
 max_client_conn = 400
+log_connections = 0
+log_disconnections = 0
 `, host, port, own), 0o644)) //nolint:gosec // another user reads it
 	cmd := exec.Command(program, config)
 	cmd.Dir = folder

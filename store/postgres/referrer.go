@@ -16,6 +16,10 @@ func (m *Metadata) Referrers(ctx context.Context, repository string, subject dig
 	if subject == "" {
 		return nil, nil // what has no subject refers to nothing
 	}
+	types := make([]string, len(page.ArtifactTypes))
+	for i, artifactType := range page.ArtifactTypes {
+		types[i] = encodeText(artifactType)
+	}
 	// One repository by its name, and a range of the index by subject, by digest. The literal condition on the subject lets
 	// PostgreSQL use that index, which holds nothing else.
 	return query(ctx, m, "referrers", `
@@ -24,15 +28,27 @@ func (m *Metadata) Referrers(ctx context.Context, repository string, subject dig
 			and subject = $2 and subject <> '' and digest > $3
 			and (cardinality($4::text[]) = 0 or artifact_type = any($4::text[]))
 		order by digest limit $5`,
-		[]any{repository, subject.String(), page.After.String(), append([]string{}, page.ArtifactTypes...), max(page.Limit, 0)},
+		[]any{repository, subject.String(), position(page.After.String()), types, max(page.Limit, 0)},
 		func(scan func(...any) error) (d ocispec.Descriptor, err error) {
 			var annotations []byte
 			if err := scan(&d.MediaType, &d.Digest, &d.Size, &d.ArtifactType, &annotations); err != nil {
 				return ocispec.Descriptor{}, err
 			}
-			d.Annotations, err = decodeAnnotations(annotations)
+			d.MediaType, d.ArtifactType, d.Annotations, err = decodeDescription(d.MediaType, d.ArtifactType, annotations)
 			return d, err
 		})
+}
+
+// decodeDescription returns what the columns of a manifest's row stand for.
+func decodeDescription(mediaType, artifactType string, annotations []byte) (media, artifact string, decoded map[string]string, err error) {
+	if media, err = decodeText(mediaType); err != nil {
+		return "", "", nil, fmt.Errorf("decode media type: %w", err)
+	}
+	if artifact, err = decodeText(artifactType); err != nil {
+		return "", "", nil, fmt.Errorf("decode artifact type: %w", err)
+	}
+	decoded, err = decodeAnnotations(annotations)
+	return media, artifact, decoded, err
 }
 
 // encodeAnnotations returns the column for annotations: JSON, or nil for none.

@@ -13,7 +13,7 @@ func (m *Metadata) Repositories(ctx context.Context, after string, limit int) ([
 	// A range of the index by name.
 	return query(ctx, m, "repositories", `
 		select name from {schema}.repositories where name > $1 order by name limit $2`,
-		[]any{after, max(limit, 0)}, scanOne[string])
+		[]any{position(after), max(limit, 0)}, scanOne[string])
 }
 
 // Holders implements [store.Catalog]. It is one statement, and one round trip; its cost grows with the number of holders.
@@ -25,7 +25,7 @@ func (m *Metadata) Holders(ctx context.Context, d digest.Digest, after string, l
 		cross join lateral (select name from {schema}.repositories where id = l.repository limit 1) r
 		where l.digest = $1 and r.name > $2
 		order by r.name limit $3`,
-		[]any{d.String(), after, max(limit, 0)}, scanOne[string])
+		[]any{d.String(), position(after), max(limit, 0)}, scanOne[string])
 }
 
 // Mount implements [store.Catalog]. It is five statements, and two round trips.

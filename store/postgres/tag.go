@@ -16,7 +16,7 @@ func (m *Metadata) Tags(ctx context.Context, repository, after string, limit int
 	return row(ctx, m, "tags", store.ErrRepositoryUnknown, `
 		select array(select name from {schema}.tags where repository = r.id and name > $2 order by name limit $3)
 		from {schema}.repositories r where r.name = $1`,
-		[]any{repository, after, max(limit, 0)}, scanOne[[]string])
+		[]any{repository, position(after), max(limit, 0)}, scanOne[[]string])
 }
 
 // DeleteTag implements [store.Catalog]. It is one statement, and one round trip; by itself it is a transaction.

@@ -51,6 +51,12 @@ func manifestIdentical(t *testing.T, m *index) {
 	for _, ref := range []store.ManifestRef{byDigest(d), byTag("one"), byTag("two")} {
 		m.requireManifest(t, repository, ref, want, "a manifest comes back as it was put, by digest and by each tag, and is not the caller's memory")
 	}
+	for _, odd := range []string{"\x00", "\xff/\x00", "\x01", "é"} {
+		put := imageOf(repository, "of type "+odd)
+		put.Manifest.MediaType, put.Manifest.ArtifactType = odd, odd+odd
+		m.putManifest(t, put)
+		m.requireManifest(t, repository, byDigest(put.Manifest.Digest), put.Manifest, "a type comes back as it was put, whatever its bytes are")
+	}
 	plain := imageOf(repository, "plain")
 	m.putManifest(t, plain)
 	m.requireManifest(t, repository, byDigest(plain.Manifest.Digest), plain.Manifest, "a manifest without tags, annotations, artifact type and subject comes back as it was put")

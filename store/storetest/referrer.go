@@ -125,6 +125,12 @@ func referrerFilter(t *testing.T, m *index) {
 	require.Empty(t, m.referrers(t, repository, subject, page("a/none")), "an artifact type that nothing has selects nothing")
 	require.Len(t, m.referrers(t, repository, subject, everything()), 12, "no artifact type means all")
 
+	for i, odd := range []string{"\x00", "a\x00b", "é", "\x01", "\x0100", "'"} {
+		d := m.putManifest(t, referrerOf(repository, fmt.Sprint("odd referrer ", i), subject, odd))
+		byType[odd] = append(byType[odd], d)
+		require.Equal(t, sorted(odd), m.referrers(t, repository, subject, page(odd)), "an artifact type is whatever a client says: %q", odd)
+	}
+
 	both := sorted("a/sbom", "a/signature")
 	got := []digest.Digest{}
 	for after := digest.Digest(""); ; {

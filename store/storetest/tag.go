@@ -159,6 +159,15 @@ func requirePages(t *testing.T, want []string, page func(after string, limit int
 	names, err = page(want[len(want)-1], all)
 	require.NoError(t, err)
 	require.Empty(t, names, "nothing comes after the last name")
+	for _, name := range want {
+		for _, more := range []string{"\x00", "\x00z", "\xff", "\xc3(", "\ufffd", "é"} {
+			after := name + more
+			names, err := page(after, all)
+			require.NoError(t, err)
+			first, _ := slices.BinarySearch(want, after)
+			require.Equal(t, want[first:], append([]string{}, names...), "a page begins after any bytes that a client sends: %q", after)
+		}
+	}
 }
 
 func tagPages(t *testing.T, m *index) {
