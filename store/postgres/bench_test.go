@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
@@ -105,6 +106,13 @@ func BenchmarkEmptyAndFull(b *testing.B) {
 			start := time.Now()
 			fill(b, pool, options.Schema, size)
 			b.Logf("filled in %v", time.Since(start))
+			// As after some time of use, all is in the server's memory.
+			_, err := pool.Exec(b.Context(), `create extension if not exists pg_prewarm`)
+			require.NoError(b, err)
+			_, err = pool.Exec(b.Context(), `
+				select sum(pg_prewarm(c.oid)) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+				where n.nspname = $1 and c.relkind in ('r', 'i')`, options.Schema)
+			require.NoError(b, err)
 			m := open(b, newPool(b, 1, on), options)
 			for _, hot := range calls {
 				b.Run(hot.name, func(b *testing.B) {
@@ -138,34 +146,43 @@ func BenchmarkModes(b *testing.B) {
 	}
 }
 
-// BenchmarkClients is the throughput of each hot call with 16 clients.
+// BenchmarkClients is the throughput of each hot call with 16 clients, with prepared statements and without.
 func BenchmarkClients(b *testing.B) {
 	const clients = 16
 	schema := newSchema(b)
 	size := size{tags: 10_000, repositories: 1000, layers: 1}
 	fill(b, newPool(b, 1), schema, size)
 	for _, hot := range hotCalls() {
-		b.Run(hot.name, func(b *testing.B) {
-			m := open(b, newPool(b, clients), &postgres.Options{Schema: schema})
-			var left atomic.Int64
-			left.Store(int64(b.N))
-			errs := make(chan error, clients)
-			b.ResetTimer()
-			for range clients {
-				go func() {
-					for left.Add(-1) >= 0 {
-						if err := hot.call(b.Context(), m, size.tags); err != nil {
-							errs <- err
-							return
-						}
-					}
-					errs <- nil
-				}()
-			}
-			for range clients {
-				require.NoError(b, <-errs)
-			}
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
-		})
+		for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec} {
+			pool := newPool(b, clients, in(mode))
+			m := open(b, pool, &postgres.Options{Schema: schema})
+			b.Run(hot.name+"/"+mode.String(), func(b *testing.B) {
+				concurrently(b, clients, func() error { return hot.call(b.Context(), m, size.tags) })
+			})
+		}
 	}
+}
+
+// concurrently makes b.N calls, by so many clients at once.
+func concurrently(b *testing.B, clients int, call func() error) {
+	b.Helper()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	errs := make(chan error, clients)
+	b.ResetTimer()
+	for range clients {
+		go func() {
+			for left.Add(-1) >= 0 {
+				if err := call(); err != nil {
+					errs <- err
+					return
+				}
+			}
+			errs <- nil
+		}()
+	}
+	for range clients {
+		require.NoError(b, <-errs)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
 }
