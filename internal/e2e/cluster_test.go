@@ -27,7 +27,12 @@ type backends struct {
 // given server.
 func newBackends(t *testing.T, store *backendtest.S3Server) *backends {
 	t.Helper()
-	b := &backends{database: backendtest.Postgres(t).Database(t), store: store, bucket: store.Bucket(t)}
+	return newBackendsOn(t, backendtest.Postgres(t), store)
+}
+
+func newBackendsOn(t *testing.T, index *backendtest.PostgresServer, store *backendtest.S3Server) *backends {
+	t.Helper()
+	b := &backends{database: index.Database(t), store: store, bucket: store.Bucket(t)}
 	servertest.Run(t, "migrate", "up", "--database", b.database)
 	return b
 }

@@ -55,7 +55,7 @@ func killAgainAndAgain(t *testing.T, server *servertest.Server) {
 		pushers = append(pushers, p)
 	}
 	// One upload is so long that it outlives several servers.
-	require.NoError(t, pushers[0].startLongUpload(ctx))
+	require.NoError(t, pushers[0].startUpload(ctx, 48<<20))
 
 	for kill := range *kills {
 		shot.arm(random.Int64N(12 << 20))
@@ -144,13 +144,13 @@ func (f *fuse) spend(n int) {
 	}
 }
 
-// startLongUpload leaves the pusher with an upload that takes many requests.
-func (p *pusher) startLongUpload(ctx context.Context) error {
+// startUpload leaves the pusher with an upload that takes many requests.
+func (p *pusher) startUpload(ctx context.Context, size int64) error {
 	location, err := p.client.start(ctx, p.repository)
 	if err != nil {
 		return err
 	}
-	content := randomBytes(p.random, 48<<20)
+	content := randomBytes(p.random, size)
 	p.open = &transfer{location: location, content: content, name: digest.FromBytes(content)}
 	p.blobs[p.open.name] = false
 	return nil

@@ -30,10 +30,17 @@ type lostError struct{ err error }
 func (e *lostError) Error() string { return "no answer: " + e.err.Error() }
 func (e *lostError) Unwrap() error { return e.err }
 
+// cutError means that the answer began, and ended too early.
+type cutError struct{ err error }
+
+func (e *cutError) Error() string { return e.err.Error() }
+func (e *cutError) Unwrap() error { return e.err }
+
 // statusError is an answer other than the one that the protocol has for success.
 type statusError struct {
 	request string
 	status  int
+	header  http.Header
 	body    string
 }
 
@@ -50,10 +57,10 @@ func (c *pushClient) do(req *http.Request, want int) (http.Header, []byte, error
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, nil, &lostError{fmt.Errorf("%s %s: read the answer: %w", req.Method, req.URL.Path, err)}
+		return nil, nil, &lostError{&cutError{fmt.Errorf("%s %s: read the answer: %w", req.Method, req.URL.Path, err)}}
 	}
 	if resp.StatusCode != want {
-		return resp.Header, body, &statusError{req.Method + " " + req.URL.String(), resp.StatusCode, string(body)}
+		return resp.Header, body, &statusError{req.Method + " " + req.URL.String(), resp.StatusCode, resp.Header, string(body)}
 	}
 	return resp.Header, body, nil
 }

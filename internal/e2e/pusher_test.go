@@ -24,6 +24,7 @@ type pusher struct {
 	client     *pushClient
 	random     *rand.Rand
 	repository string
+	largest    int64       // bounds layers, but for those of startUpload
 	spend      func(n int) // is told of every byte that is handed over
 	mountable  []mountable // what other pushers had acknowledged when the server was started
 
@@ -71,7 +72,9 @@ func newPusher(client *pushClient, seed, number uint64) *pusher {
 	return &pusher{
 		client:     client,
 		random:     rand.New(rand.NewPCG(seed, number)),
-		repository: fmt.Sprintf("kill/pusher-%d", number),
+		repository: fmt.Sprintf("pushes/of-%d", number),
+		largest:    2 << 20,
+		spend:      func(int) {},
 		ledger: ledger{
 			blobs:     map[imagetest.Digest]bool{},
 			manifests: map[imagetest.Digest]*pushedManifest{},
@@ -82,16 +85,22 @@ func newPusher(client *pushClient, seed, number uint64) *pusher {
 
 // run pushes until a request fails, and returns why.
 func (p *pusher) run(ctx context.Context) error {
+	for {
+		if err := p.step(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// step goes on with the upload that a failure interrupted, if there is one, and
+// pushes an image.
+func (p *pusher) step(ctx context.Context) error {
 	if p.open != nil {
 		if err := p.resume(ctx); err != nil {
 			return err
 		}
 	}
-	for {
-		if err := p.pushImage(ctx); err != nil {
-			return err
-		}
-	}
+	return p.pushImage(ctx)
 }
 
 func (p *pusher) pushImage(ctx context.Context) error {
@@ -216,12 +225,12 @@ func (p *pusher) transfer(ctx context.Context) error {
 	for {
 		rest := open.content[open.acknowledged:]
 		way := p.random.IntN(4)
-		if len(rest) == 0 || (way == 0 && len(rest) < largestLayer) {
+		if len(rest) == 0 || (way == 0 && int64(len(rest)) < p.largest) {
 			return p.finish(ctx, rest, open.acknowledged)
 		}
 		chunk, size := rest, int64(-1)
-		if way > 1 || len(rest) > largestLayer {
-			chunk = rest[:min(len(rest), 1+p.random.IntN(largestLayer/2))]
+		if way > 1 || int64(len(rest)) > p.largest {
+			chunk = rest[:min(int64(len(rest)), 1+p.random.Int64N(p.largest/2))]
 			size = int64(len(chunk))
 		}
 		location, offset, err := p.client.patch(ctx, open.location, p.body(chunk), open.acknowledged, size)
@@ -245,9 +254,6 @@ func (p *pusher) finish(ctx context.Context, rest []byte, offset int64) error {
 	return nil
 }
 
-// largestLayer bounds layers, but for one of each pusher's: see startLongUpload.
-const largestLayer = 2 << 20
-
 // randomContent returns a layer of any order of magnitude; some are the same for
 // all pushers.
 func (p *pusher) randomContent() []byte {
@@ -255,7 +261,7 @@ func (p *pusher) randomContent() []byte {
 	if random.IntN(5) == 0 {
 		random = rand.New(rand.NewPCG(0, random.Uint64N(10)))
 	}
-	size := int64(math.Exp(random.Float64()*math.Log(largestLayer))) - 1
+	size := int64(math.Exp(random.Float64()*math.Log(float64(p.largest)))) - 1
 	return randomBytes(random, max(size, 2)) // 1 byte could not be told from none: see position
 }
 

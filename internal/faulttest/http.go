@@ -99,7 +99,7 @@ func (p *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *HTTP) serve(w http.ResponseWriter, r *http.Request, fault Fault) error {
-	if err := sleep(r.Context(), fault.Delay); err != nil {
+	if err := p.sleep(r.Context(), fault.Delay); err != nil {
 		return err
 	}
 	switch {
@@ -233,7 +233,9 @@ func (r *cutReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func sleep(ctx context.Context, delay time.Duration) error {
+// sleep waits for the delay. The request's context alone does not tell that the
+// proxy has ended: net/http looks at a connection only once the body is read.
+func (p *HTTP) sleep(ctx context.Context, delay time.Duration) error {
 	if delay == 0 {
 		return nil
 	}
@@ -244,6 +246,8 @@ func sleep(ctx context.Context, delay time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-p.ended.Done():
+		return errCut
 	}
 }
 
