@@ -49,16 +49,17 @@ func BenchmarkPushToBucket(b *testing.B) {
 	data := noise(part, 1)
 	d, err := digest.FromReader(&repeated{data: data, left: size})
 	require.NoError(b, err)
+	objects, err := s3.New(client, bucket, nil)
+	require.NoError(b, err)
 	b.Run("SDK", func(b *testing.B) {
 		b.SetBytes(size)
 		for b.Loop() {
 			require.NoError(b, pushBare(b.Context(), client, bucket, data, size/part))
+			empty(b, objects)
 		}
 	})
 	for _, inFlight := range []int{1, 2, 3, 4} {
 		b.Run(fmt.Sprintf("stage, %d parts in flight", inFlight), func(b *testing.B) {
-			objects, err := s3.New(client, bucket, nil)
-			require.NoError(b, err)
 			s := staging.New(memory.NewMetadata(nil), objects, &staging.Options{PartsInFlight: inFlight})
 			b.SetBytes(size)
 			b.ReportAllocs()
@@ -67,8 +68,21 @@ func BenchmarkPushToBucket(b *testing.B) {
 				require.NoError(b, err)
 				_, err = s.Finish(b.Context(), repository, upload.ID, staging.Chunk{Body: &repeated{data: data, left: size}, Size: size}, d)
 				require.NoError(b, err)
+				empty(b, objects)
 			}
 		})
+	}
+}
+
+// empty deletes what is in the bucket, so that its disk does not write it.
+func empty(b *testing.B, objects *s3.Objects) {
+	b.Helper()
+	b.StopTimer()
+	defer b.StartTimer()
+	all, err := objects.List(b.Context(), "", "", 1000)
+	require.NoError(b, err)
+	for _, object := range all {
+		require.NoError(b, objects.Delete(b.Context(), []store.Key{object.Key}))
 	}
 }
 
@@ -104,10 +118,11 @@ func pushBare(ctx context.Context, client *sdk.Client, bucket string, part []byt
 }
 
 // BenchmarkFinishInBucket closes uploads of several sizes, each appended by one PATCH, with an empty PUT on MinIO. Its time
-// must not grow with the size; "read" and "part" say what finishing had left to do.
+// must not grow with the size.
 func BenchmarkFinishInBucket(b *testing.B) {
 	server := backendtest.MinIO(b)
-	client := newS3Client(server)
+	objects, err := s3.New(newS3Client(server), server.Bucket(b), nil)
+	require.NoError(b, err)
 	for _, test := range []struct {
 		name string
 		size int64
@@ -124,8 +139,6 @@ func BenchmarkFinishInBucket(b *testing.B) {
 			require.NoError(b, err)
 			for b.Loop() {
 				b.StopTimer()
-				objects, err := s3.New(client, server.Bucket(b), nil)
-				require.NoError(b, err)
 				s := staging.New(memory.NewMetadata(nil), objects, nil)
 				upload, err := s.Start(b.Context(), repository, "")
 				require.NoError(b, err)
@@ -136,6 +149,7 @@ func BenchmarkFinishInBucket(b *testing.B) {
 				_, err = s.Finish(b.Context(), repository, upload.ID, staging.Chunk{At: -1}, d)
 				require.NoError(b, err)
 				b.ReportMetric(float64(time.Since(begin).Microseconds())/1000, "last-ms")
+				empty(b, objects)
 			}
 		})
 	}

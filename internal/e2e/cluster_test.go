@@ -12,10 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// smallParts is the part size of tests that need several parts and no more: the
-// least that S3 takes.
-const smallParts = 5 << 20
-
 // backends is a database and a bucket: what the replicas of a cluster share.
 type backends struct {
 	database string // the URL
