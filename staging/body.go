@@ -12,11 +12,12 @@ import (
 )
 
 // body reads bytes that lie in several places, tails in the store among them, as one seekable stream: what a part is
-// made of when it joins what earlier requests left. It holds none of them in memory.
+// made of when it joins what earlier requests left.
 //
 // What is read back is not believed: as it passes, it is hashed on from the last part's end, and has to lead to the
 // state that was saved with it. A store may read more than once, to sign the bytes or to send them again, and what it
-// keeps is the last reading; so each reading from the start is a check from the start.
+// keeps is the last reading; so each reading from the start is a check from the start. Tails are kept for that, in pages
+// that the budget can spare: to read each of them once is what finishing promises, not what being right depends on.
 type body struct {
 	ctx     context.Context
 	objects store.Objects
@@ -26,6 +27,9 @@ type body struct {
 	pos     int64         // of the next Read
 	open    io.ReadCloser // the tail that is being read, up to
 	openEnd int64
+
+	spare *Budget // nil: nothing is kept
+	kept  buffer  // the first bytes of the tails that were read
 
 	from, want []byte  // the hash's states before what is verified, and after it
 	check      *hashes // in between; nil: nothing is read back
@@ -55,6 +59,9 @@ func (b *body) addBytes(data []byte) {
 		b.add(source{size: int64(len(data)), data: data})
 	}
 }
+
+// keepIn makes tails that are read be kept for the next reading, until Close.
+func (b *body) keepIn(spare *Budget) { b.spare, b.kept.budget = spare, spare }
 
 func (b *body) add(s source) {
 	s.start = b.size
@@ -114,9 +121,19 @@ func (b *body) read(p []byte) (int, error) {
 		return 0
 	})
 	s := b.sources[i]
-	if s.key == "" {
+	switch {
+	case s.key == "":
 		return copy(p, s.data[b.pos-s.start:]), nil
+	case b.pos < b.kept.size:
+		return b.kept.readAt(p, b.pos), nil
 	}
+	n, err := b.readTail(p, s)
+	b.keep(p[:n])
+	return n, err
+}
+
+// readTail reads from a tail at pos.
+func (b *body) readTail(p []byte, s source) (int, error) {
 	if b.open == nil {
 		r, err := b.objects.Open(b.ctx, s.key, b.pos-s.start, -1)
 		if err != nil {
@@ -126,7 +143,7 @@ func (b *body) read(p []byte) (int, error) {
 	}
 	n, err := b.open.Read(p[:min(int64(len(p)), b.openEnd-b.pos)])
 	if b.pos+int64(n) == b.openEnd {
-		return n, b.Close()
+		return n, b.closeTail()
 	}
 	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("read staged bytes back: %w", io.ErrUnexpectedEOF)
@@ -149,7 +166,7 @@ func (b *body) Seek(offset int64, whence int) (int64, error) {
 		return 0, errors.New("seek before the start")
 	}
 	if offset != b.pos {
-		if err := b.Close(); err != nil {
+		if err := b.closeTail(); err != nil {
 			return 0, err
 		}
 	}
@@ -160,8 +177,37 @@ func (b *body) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// Close closes the object that is open, if any; the body can be read on.
+// keep keeps the bytes of tails at pos, if all before them are kept, and half of the budget stays free.
+func (b *body) keep(data []byte) {
+	if b.spare == nil || b.pos != b.kept.size {
+		return
+	}
+	for len(data) > 0 {
+		space := b.kept.space(int64(len(data)))
+		if len(space) == 0 {
+			page := b.spare.more(b.spare.total / 2)
+			if page == nil {
+				return
+			}
+			b.kept.grow(page)
+			continue
+		}
+		n := copy(space, data)
+		b.kept.took(n)
+		data = data[n:]
+	}
+}
+
+// Close closes the object that is open, if any, and gives back what was kept.
 func (b *body) Close() error {
+	b.spare = nil
+	if b.kept.budget != nil {
+		b.kept.release(false)
+	}
+	return b.closeTail()
+}
+
+func (b *body) closeTail() error {
 	if b.open == nil {
 		return nil
 	}

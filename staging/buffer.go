@@ -61,6 +61,12 @@ func (b *buffer) took(n int) []byte {
 	return last.data[last.to-n : last.to]
 }
 
+// readAt copies bytes from an offset that it holds, up to the end of a page. All pages before the last are full.
+func (b *buffer) readAt(p []byte, offset int64) int {
+	at := b.pages[offset/pageSize]
+	return copy(p, at.data[offset%pageSize:at.to])
+}
+
 // split takes the bytes out, and the turn with them. A last page that holds none of them stays.
 func (b *buffer) split() buffer {
 	full := *b

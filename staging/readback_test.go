@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/ocikit/ocikit/cas"
 	"github.com/ocikit/ocikit/staging"
 	"github.com/ocikit/ocikit/store"
+	"github.com/ocikit/ocikit/store/storetest"
 )
 
 // bodies shows a test the bodies that are stored, before the store reads them.
@@ -117,6 +119,8 @@ func (r *rotten) Open(ctx context.Context, key store.Key, offset, length int64) 
 // TestBytesThatRotInTheStoreNeverBecomeContent: tails that are joined are not believed, in whichever reading they are wrong.
 func TestBytesThatRotInTheStoreNeverBecomeContent(t *testing.T) {
 	t.Parallel()
+	budget := staging.NewBudget(0)
+	defer takePages(t, budget, 9)() // so that a second reading is one of the store, too
 	for _, kind := range []string{"big parts", "equal parts"} {
 		for _, size := range []int{6000, partSize + 6000} { // joined as one object, and as a part
 			for _, twice := range []bool{false, true} { // the store reads bodies twice, and keeps the second reading
@@ -131,10 +135,9 @@ func TestBytesThatRotInTheStoreNeverBecomeContent(t *testing.T) {
 							if !twice {
 								return nil
 							}
-							_, err := io.Copy(io.Discard, body)
-							return errors.Join(err, second(body.Seek(0, io.SeekStart)))
+							return readOnce(body)
 						}}
-						s := staging.New(&forgetful{w.meta, garbage}, reading, &staging.Options{InlineLimit: 10})
+						s := staging.New(&forgetful{w.meta, garbage}, reading, &staging.Options{InlineLimit: 10, Budget: budget})
 						ctx, data := t.Context(), noise(size, 2)
 						id, d := w.start(t, s, ""), w.expect(digest.SHA256, data)
 						for _, piece := range [][2]int{{0, size - 5000}, {size - 5000, size - 4000}, {size - 4000, size - 3000}} {
@@ -170,7 +173,81 @@ func TestBytesThatRotInTheStoreNeverBecomeContent(t *testing.T) {
 	}
 }
 
-func second(_ int64, err error) error { return err }
+// readOnce reads a body as a store does that signs it first.
+func readOnce(body io.ReadSeeker) error {
+	_, err := io.Copy(io.Discard, body)
+	_, sought := body.Seek(0, io.SeekStart)
+	return errors.Join(err, sought)
+}
+
+// takePages takes so many pages of a budget, until the returned function is called.
+func takePages(t *testing.T, budget *staging.Budget, n int) (release func()) {
+	w := newWorld(kinds["any parts"])
+	s := w.replica(staging.Options{Budget: budget}, storetest.Hook{}, storetest.Hook{})
+	began, end := make(chan struct{}), make(chan struct{})
+	var uploads sync.WaitGroup
+	for range n {
+		id := w.start(t, s, "")
+		uploads.Go(func() {
+			_, err := s.Append(t.Context(), repository, id, staging.Chunk{Body: &endless{began, end}, Size: -1})
+			assert.NoError(t, err)
+		})
+		<-began
+	}
+	return func() { close(end); uploads.Wait() }
+}
+
+// endless is a body that does not come, until its client ends it.
+type endless struct {
+	began chan<- struct{}
+	end   <-chan struct{}
+}
+
+func (e *endless) Read([]byte) (int, error) {
+	e.began <- struct{}{}
+	<-e.end
+	return 0, io.EOF
+}
+
+// TestTailsAreReadOnceHoweverOftenTheStoreReads: they are kept for a store that signs what it sends, while there is memory
+// to spare.
+func TestTailsAreReadOnceHoweverOftenTheStoreReads(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		taken  int   // pages of 16
+		opened int64 // of three tails: one joins the first part, two the last
+	}{
+		{"with memory to spare", 0, 3},
+		{"without", 9, 6},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w, budget := newWorld(kinds["big parts"]), staging.NewBudget(0)
+			release := takePages(t, budget, test.taken)
+			objects := &rotten{Objects: w.objects} // it counts
+			s := staging.New(w.meta, &bodies{objects, func(body io.ReadSeeker, offset, _ int64) error {
+				if offset < 0 {
+					return nil
+				}
+				return readOnce(body)
+			}}, &staging.Options{InlineLimit: 10, Budget: budget})
+			data := noise(partSize+4000, 4)
+			id, d := w.start(t, s, ""), w.expect(digest.SHA256, data)
+			for _, at := range []int{0, partSize, partSize + 2000} {
+				end := map[int]int{0: partSize, partSize: partSize + 2000, partSize + 2000: len(data)}[at]
+				_, err := s.Append(t.Context(), repository, id, chunk(data[at:end], int64(at), true))
+				require.NoError(t, err)
+			}
+			_, err := s.Finish(t.Context(), repository, id, staging.Chunk{At: -1}, d)
+			require.NoError(t, err)
+			w.requireContent(t, d, data)
+			assert.Equal(t, test.opened, objects.opened.Load())
+			release()
+			assert.Zero(t, budget.Held(), "all buffers should be given back")
+		})
+	}
+}
 
 // forgetful is an index whose hash states nobody can read, as after a change of what computes them.
 type forgetful struct {

@@ -307,6 +307,7 @@ func (w *writer) body(b *buffer) *body {
 func (w *writer) put(content *body, request func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(w.work, maxWrite)
 	defer cancel()
+	content.keepIn(w.stage.options.Budget)
 	err := request(ctx)
 	if err == nil {
 		err = content.verified()
