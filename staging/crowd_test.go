@@ -225,8 +225,8 @@ func TestCrowdFillsWholeParts(t *testing.T) {
 		more  int // object requests of an upload that a crowd may cost
 	}{
 		{"64 of 64 MiB", crowd{asS3, 64 << 20, latency, 64, 64 << 20, 0, 0, 0, 0}, 4, 1},
-		{"64 of 64 MiB, far away", crowd{asS3, 64 << 20, 10 * latency, 64, 64 << 20, 0, 0, 0, 0}, 4, 1},
-		{"64 of 64 MiB, equal parts", crowd{equal, 64 << 20, latency, 64, 64 << 20, 0, 0, 0, 0}, 4, 2},
+		{"32 of 64 MiB, far away", crowd{asS3, 64 << 20, 10 * latency, 32, 64 << 20, 0, 0, 0, 0}, 4, 1},
+		{"32 of 64 MiB, equal parts", crowd{equal, 64 << 20, latency, 32, 64 << 20, 0, 0, 0, 0}, 4, 2},
 		{"128 of 32 MiB", crowd{asS3, 64 << 20, latency, 128, 32 << 20, 0, 0, 0, 0}, 2, 4},
 		{"3 of 256 MiB", crowd{asS3, 64 << 20, latency, 3, 256 << 20, 0, 0, 0, 0}, 16, 0},
 		{"16 of 64 MiB, little memory", crowd{asS3, 20 << 20, latency, 16, 64 << 20, 0, 0, 0, 0}, 4, 0},
@@ -265,7 +265,7 @@ func TestSlowClientsDoNotStarveFastOnes(t *testing.T) {
 		{"32 slow", crowd{asS3, 64 << 20, latency, 40, size, 0, 32, 2 << 20, 0}, 4 * alone},
 		{"64 slow", crowd{asS3, 64 << 20, latency, 64, size, 0, 64, 2 << 20, 0}, 0},
 		{"64 very slow", crowd{asS3, 64 << 20, latency, 64, size / 4, 0, 64, 200 << 10, 0}, 0},
-		{"200 slow", crowd{asS3, 64 << 20, latency, 200, size / 2, 0, 200, 2 << 20, 0}, 0},
+		{"200 slow", crowd{asS3, 64 << 20, latency, 200, size / 4, 0, 200, 2 << 20, 0}, 0},
 		{"64 slow, parts of any size", crowd{store.Limits{PartSize: 4 << 20}, 64 << 20, latency / 20, 64, size, 0, 64, 2 << 20, 0}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -53,7 +53,7 @@ var outages = []outage{
 	{
 		name: "connections to PostgreSQL are cut",
 		begin: func(_ *testing.T, s *storm) {
-			s.again(30*time.Millisecond, func() {
+			s.again(200*time.Millisecond, func() {
 				s.index.Cut()
 				s.faults.Add(1)
 			})

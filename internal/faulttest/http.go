@@ -141,7 +141,7 @@ func (p *HTTP) hold(w http.ResponseWriter, r *http.Request, fault Fault) error {
 	case <-p.ended.Done():
 		return errCut
 	}
-	answer, err := p.send(p.ended, r, io.NopCloser(bytes.NewReader(content)))
+	answer, err := p.insist(r, content)
 	if err != nil {
 		return err
 	}
@@ -154,6 +154,20 @@ func (p *HTTP) hold(w http.ResponseWriter, r *http.Request, fault Fault) error {
 	}
 	answer.Body = io.NopCloser(bytes.NewReader(whole))
 	return reply(w, answer, fault)
+}
+
+// insist sends a request until the target has answered: it may have closed the
+// connection meanwhile, or answer and close before it has read the body, which
+// breaks the connection before the answer is seen.
+func (p *HTTP) insist(r *http.Request, content []byte) (answer *http.Response, err error) {
+	const tries = 10
+	for range tries {
+		answer, err = p.send(p.ended, r, io.NopCloser(bytes.NewReader(content)))
+		if err == nil || p.ended.Err() != nil {
+			break
+		}
+	}
+	return answer, err
 }
 
 // send sends the request on as it came: the host, the path's spelling and all
