@@ -1,6 +1,7 @@
 package faulttest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/xml"
@@ -145,24 +146,17 @@ func (p *HTTP) hold(w http.ResponseWriter, r *http.Request, fault Fault) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = answer.Body.Close() }()
-	// All of it, so that what the target does while it answers is done.
-	whole, err := io.ReadAll(answer.Body)
 	fault.Hold.answered(answer.StatusCode)
-	if err != nil {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	answer.Body = io.NopCloser(bytes.NewReader(whole))
 	return reply(w, answer, fault)
 }
 
-// insist sends a request until the target has answered: it may have closed the
-// connection meanwhile, or answer and close before it has read the body, which
-// breaks the connection before the answer is seen.
+// insist sends a request until the target has answered. A target that answers
+// and closes before it has read the body breaks the connection, so the answer is
+// read while the request is written, whatever becomes of that.
 func (p *HTTP) insist(r *http.Request, content []byte) (answer *http.Response, err error) {
 	const tries = 10
 	for range tries {
-		answer, err = p.send(p.ended, r, io.NopCloser(bytes.NewReader(content)))
+		answer, err = p.exchange(p.onward(p.ended, r, io.NopCloser(bytes.NewReader(content))))
 		if err == nil || p.ended.Err() != nil {
 			break
 		}
@@ -170,9 +164,44 @@ func (p *HTTP) insist(r *http.Request, content []byte) (answer *http.Response, e
 	return answer, err
 }
 
-// send sends the request on as it came: the host, the path's spelling and all
-// headers are what was signed.
+// exchange sends a request and reads its answer on a connection of its own.
+func (p *HTTP) exchange(out *http.Request) (*http.Response, error) {
+	out.Close = true
+	connection, err := (&net.Dialer{}).DialContext(out.Context(), "tcp", p.target.Host)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the target: %w", err)
+	}
+	defer func() { _ = connection.Close() }()
+	defer context.AfterFunc(out.Context(), func() { _ = connection.Close() })()
+	written := make(chan error, 1)
+	go func() { written <- out.Write(connection) }()
+	answer, err := http.ReadResponse(bufio.NewReader(connection), out)
+	if err != nil {
+		_ = connection.Close()
+		return nil, fmt.Errorf("read the target's answer: %w", errors.Join(err, <-written))
+	}
+	whole, err := io.ReadAll(answer.Body)
+	_ = connection.Close()
+	<-written
+	if err != nil {
+		return nil, fmt.Errorf("read the target's answer: %w", err)
+	}
+	answer.Body = io.NopCloser(bytes.NewReader(whole))
+	return answer, nil
+}
+
+// send sends the request on.
 func (p *HTTP) send(ctx context.Context, r *http.Request, body io.ReadCloser) (*http.Response, error) {
+	answer, err := p.client.RoundTrip(p.onward(ctx, r, body))
+	if err != nil {
+		return nil, fmt.Errorf("send to the target: %w", err)
+	}
+	return answer, nil
+}
+
+// onward is the request as it came: the host, the path's spelling and all headers
+// are what was signed.
+func (p *HTTP) onward(ctx context.Context, r *http.Request, body io.ReadCloser) *http.Request {
 	out := r.Clone(ctx)
 	out.URL.Scheme, out.URL.Host = p.target.Scheme, p.target.Host
 	out.RequestURI = ""
@@ -185,11 +214,7 @@ func (p *HTTP) send(ctx context.Context, r *http.Request, body io.ReadCloser) (*
 	if out.Header.Get("User-Agent") == "" {
 		out.Header["User-Agent"] = nil // or one is added
 	}
-	answer, err := p.client.RoundTrip(out)
-	if err != nil {
-		return nil, fmt.Errorf("send to the target: %w", err)
-	}
-	return answer, nil
+	return out
 }
 
 func reply(w http.ResponseWriter, answer *http.Response, fault Fault) error {
