@@ -22,10 +22,17 @@ type Candidate struct {
 	Repository string
 	Digest     digest.Digest
 	Touched    time.Time
+	Deleted    bool // a manifest of that digest was deleted, and has not been put again
 }
 
 // Garbage is an object that no row names, to be deleted.
 type Garbage struct {
 	Key       Key
 	Condemned time.Time
+	Tries     int // how often it was taken
+
+	// Unfinished says that it was condemned by an upload, not as finished content: writes may be on their way to it, and a
+	// multipart upload of the key may be unfinished. Multipart is the one that the session knew of, if it did.
+	Unfinished bool
+	Multipart  Multipart
 }
