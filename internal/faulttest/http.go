@@ -142,7 +142,7 @@ func (p *HTTP) hold(w http.ResponseWriter, r *http.Request, fault Fault) error {
 	case <-p.ended.Done():
 		return errCut
 	}
-	answer, err := p.insist(r, content)
+	answer, err := p.insist(r, content) //nolint:bodyclose // it is in memory
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (p *HTTP) exchange(out *http.Request) (*http.Response, error) {
 	}
 	whole, err := io.ReadAll(answer.Body)
 	_ = connection.Close()
-	<-written
+	<-written //nolint:errcheck // the target need not have read all of it
 	if err != nil {
 		return nil, fmt.Errorf("read the target's answer: %w", err)
 	}
