@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/ocikit/ocikit/cas"
 	"github.com/ocikit/ocikit/staging"
 	"github.com/ocikit/ocikit/store"
@@ -19,6 +21,13 @@ type LocalOptions struct {
 	MaxBlob     int64           // bytes; the largest blob. Default: what PartSize leads to
 	UploadLife  store.Life      // how long uploads last; default 24 h idle, 6 days in all
 	Grace       time.Duration   // how long a blob that no manifest refers to is kept; default 24 h
+
+	// WriteTimeout is how long one request to the objects may take; default, and at most, 15 min. The collector has to know it.
+	WriteTimeout time.Duration
+
+	// Pulled is told of each manifest that was read, by its digest, and by its tag if that was asked for. It must be quick, and
+	// safe for concurrent use; a collector's policies may want to know. nil: nobody is told.
+	Pulled func(repository string, d digest.Digest, tag string)
 
 	// Redirect returns a URL that a client may read the object from; nil: blobs are never redirected.
 	Redirect func(ctx context.Context, key store.Key) (string, error)
@@ -61,6 +70,8 @@ func NewLocal(meta store.Metadata, objects store.Objects, opts *LocalOptions) *L
 			PartSize:    opts.PartSize,
 			MaxSize:     opts.MaxBlob,
 			Life:        opts.UploadLife,
+
+			WriteTimeout: opts.WriteTimeout,
 		}),
 		options: *opts,
 	}

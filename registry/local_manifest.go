@@ -15,6 +15,9 @@ func (l *Local) Manifest(ctx context.Context, repository string, ref Reference) 
 	if err != nil {
 		return Manifest{}, translate(err)
 	}
+	if l.options.Pulled != nil {
+		l.options.Pulled(repository, found.Digest, ref.Tag)
+	}
 	return Manifest{
 		Descriptor: ocispec.Descriptor{MediaType: found.MediaType, Digest: found.Digest, Size: int64(len(found.Bytes))},
 		Bytes:      found.Bytes,

@@ -193,7 +193,7 @@ func (w *writer) complete(d digest.Digest) error {
 	if compared != "" && compared != d && compared.Algorithm() == d.Algorithm() {
 		return &cas.MismatchError{Want: d, Got: compared}
 	}
-	ctx, cancel := context.WithTimeout(w.work, maxWrite)
+	ctx, cancel := context.WithTimeout(w.work, w.stage.options.WriteTimeout)
 	defer cancel()
 	err := w.stage.objects.Complete(ctx, w.session.Multipart, w.session.Parts)
 	if errors.Is(err, store.ErrInvalidPart) || errors.Is(err, store.ErrMultipartUnknown) {

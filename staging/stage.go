@@ -33,7 +33,14 @@ type Options struct {
 	Idle      time.Duration // after so long without a byte, an upload saves and gives its buffers back; default 5 s
 	Busy      time.Duration // an upload that waits so long for a buffer fails with ErrBusy; default 30 s
 	Linger    time.Duration // how long an upload whose request has ended may take to save what it has; default 30 s
+
+	// WriteTimeout is how long one request to the objects may take; at most, and by default, 15 min, which is what the contract of
+	// [store.Objects] allows. The collector has to know it: it leaves alone for longer what a write may still reach.
+	WriteTimeout time.Duration
 }
+
+// MaxWriteTimeout is the longest that a request to the objects may take.
+const MaxWriteTimeout = 15 * time.Minute
 
 // Stage takes uploads. It keeps nothing between calls that another Stage over the same stores would have to know. Make
 // one with [New]; it is safe for concurrent use.
@@ -75,6 +82,8 @@ func New(meta Index, objects store.Objects, opts *Options) *Stage {
 	setDefault(&o.Idle, 5*time.Second)
 	setDefault(&o.Busy, 30*time.Second)
 	setDefault(&o.Linger, 30*time.Second)
+	setDefault(&o.WriteTimeout, MaxWriteTimeout)
+	o.WriteTimeout = min(o.WriteTimeout, MaxWriteTimeout)
 	return s
 }
 

@@ -11,9 +11,6 @@ import (
 	"github.com/ocikit/ocikit/store"
 )
 
-// maxWrite is how long one request to the objects may take: the contract of store.Objects allows no longer.
-const maxWrite = 15 * time.Minute
-
 // writer is one claim of one upload: it takes bytes, and makes them durable in parts and leftovers. It may begin before
 // the claim, on a session that was read released; before anything is written to the objects, the session has to be
 // claimed.
@@ -305,7 +302,7 @@ func (w *writer) body(b *buffer) *body {
 
 // put runs one request that stores content, and then checks what was read back for it.
 func (w *writer) put(content *body, request func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(w.work, maxWrite)
+	ctx, cancel := context.WithTimeout(w.work, w.stage.options.WriteTimeout)
 	defer cancel()
 	content.keepIn(w.stage.options.Budget)
 	err := request(ctx)
