@@ -19,13 +19,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocikit/ocikit/internal/backendtest"
 	"github.com/ocikit/ocikit/internal/imagetest"
 	"github.com/ocikit/ocikit/internal/servertest"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
 )
 
-var largePush = flag.Int64("large-push", 1<<30, "the size of each of the memory test's sixteen pushes, in bytes")
+var (
+	largePush   = flag.Int64("large-push", 1<<30, "the size of each of the memory test's sixteen pushes, in bytes")
+	largePushS3 = flag.Int64("large-push-s3", 64<<20, "the size of each of the memory test's sixty-four pushes to S3, in bytes")
+)
 
 const (
 	budget = 64 << 20 // the default of what the server may hold of uploads
@@ -39,11 +43,26 @@ func TestSixteenLargePushesStayInTheBudget(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes 16 GiB")
 	}
-	const count = 16
 	server := servertest.Start(t, "--data", t.TempDir(), "--sync=false")
+	requirePushesInTheBudget(t, server, 16, *largePush)
+}
+
+// So do sixty-four pushes at once to S3. For the figure that the README has:
+//
+//	go test ./internal/e2e -run LargePushesToS3 -large-push-s3 268435456 -v
+func TestSixtyFourLargePushesToS3StayInTheBudget(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 4 GiB")
+	}
+	shared := newBackends(t, backendtest.MinIO(t))
+	requirePushesInTheBudget(t, shared.start(t, route{}), 64, *largePushS3)
+}
+
+func requirePushesInTheBudget(t *testing.T, server *servertest.Server, count int, size int64) {
+	t.Helper()
 	client := newPushClient(server.URL())
 	idle := server.Memory(t)
-	bodies := newLargeBodies(t, count, *largePush)
+	bodies := newLargeBodies(t, count, size)
 
 	began := time.Now()
 	errs := make([]error, count)
@@ -56,7 +75,7 @@ func TestSixteenLargePushesStayInTheBudget(t *testing.T) {
 
 	memory := server.Memory(t)
 	t.Logf("%d pushes of %d MiB in %v; resident: %d MiB when idle, %d MiB at the peak",
-		count, *largePush>>20, time.Since(began).Round(time.Second), idle.Resident>>20, memory.Peak>>20)
+		count, size>>20, time.Since(began).Round(time.Second), idle.Resident>>20, memory.Peak>>20)
 	require.LessOrEqual(t, memory.Peak>>20, int64(budget+besidesBudget)>>20, "the peak of the server's resident memory, in MiB")
 }
 
