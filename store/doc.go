@@ -23,7 +23,8 @@
 // # Implementations
 //
 // The packages below this one implement the contracts: memory (for tests, and the reference), filesystem and sqlite (one
-// machine). Package storetest proves an implementation of either contract, yours too, with one call.
+// machine), s3 and postgres (any number of replicas). Package storetest proves an implementation of either contract, yours
+// too, with one call.
 //
 // # Cancellation and unknown outcomes
 //
