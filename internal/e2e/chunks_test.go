@@ -32,8 +32,8 @@ func TestSmallPatchesCostRequestsInProportion(t *testing.T) {
 	const (
 		size    = 64 << 10
 		quarter = 4
-		// What does not come in proportion: the beginning, the end, and the part that is not full yet.
-		besides = 10
+		// What does not come in proportion: the beginning, the end, and what is read back for a part that is not full yet.
+		besides = 10 + 16<<20/size
 	)
 	shared := newBackends(t, backendtest.MinIO(t))
 	proxy := faulttest.NewHTTP(t, shared.store.Endpoint())
