@@ -46,6 +46,11 @@ type Collector interface {
 	// uploads at once; tombstones just go, and count. A page with fewer than limit is the last one.
 	EndSessions(ctx context.Context, life Life, limit int) (Ended, error)
 
+	// DeleteRepository takes a repository's name away in one step: nothing of it is to be found any more, and the name is free.
+	// What hangs on it is drained. Uploads under way are not touched; one that finishes makes a new repository of the name.
+	// ErrRepositoryUnknown.
+	DeleteRepository(ctx context.Context, repository string) error
+
 	// DrainRepositories deletes up to limit rows of what hangs on repositories that were deleted: their tags, edges, manifests,
 	// and links, whose contents become candidates, touched now, of the repository "". It returns how many it deleted; 0
 	// means that no repository is left to be drained by this caller now.

@@ -28,11 +28,10 @@ type Candidate struct {
 // Garbage is an object that no row names, to be deleted.
 type Garbage struct {
 	Key       Key
-	Condemned time.Time
-	Tries     int // how often it was taken
+	Condemned time.Time // as if: taking it puts it off
+	Tries     int       // how often it was taken
 
-	// Unfinished says that it was condemned by an upload, not as finished content: writes may be on their way to it, and a
-	// multipart upload of the key may be unfinished. Multipart is the one that the session knew of, if it did.
+	// Unfinished says that it was not condemned by a review, as finished content that nobody needs: writes may still be on their
+	// way to it, and a multipart upload of the key may be unfinished.
 	Unfinished bool
-	Multipart  Multipart
 }

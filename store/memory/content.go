@@ -24,7 +24,7 @@ func (m *Metadata) RenewContent(ctx context.Context, repository string, d digest
 	due := false
 	err = m.look(ctx, "find content", func() (err error) {
 		touched, ok := m.candidates[candidate{repository, d}]
-		due = ok && m.now().Sub(touched) > grace/2
+		due = ok && m.now().Sub(touched.at) > grace/2
 		content, err = m.linked(repository, d)
 		return err
 	})

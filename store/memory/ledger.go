@@ -14,14 +14,12 @@ import (
 func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int) (due []store.Candidate, err error) {
 	err = m.look(ctx, "list candidates", func() error {
 		for c, touched := range m.candidates {
-			if m.now().Sub(touched) >= idle {
-				due = append(due, store.Candidate{Repository: c.repository, Digest: c.digest, Touched: touched})
+			if m.now().Sub(touched.at) >= idle {
+				due = append(due, store.Candidate{Repository: c.repository, Digest: c.digest, Touched: touched.at, Deleted: touched.deleted})
 			}
 		}
-		slices.SortFunc(due, func(a, b store.Candidate) int {
-			return cmp.Or(a.Touched.Compare(b.Touched), strings.Compare(a.Repository, b.Repository), cmp.Compare(a.Digest, b.Digest))
-		})
-		due = due[:min(len(due), limit)]
+		slices.SortFunc(due, compareCandidates)
+		due = due[:min(len(due), max(limit, 0))]
 		return nil
 	})
 	return due, err
@@ -30,16 +28,29 @@ func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int
 // Garbage implements [store.Ledger].
 func (m *Metadata) Garbage(ctx context.Context, age time.Duration, limit int) (due []store.Garbage, err error) {
 	err = m.look(ctx, "list garbage", func() error {
-		for key, condemned := range m.garbage {
-			if m.now().Sub(condemned) >= age {
-				due = append(due, store.Garbage{Key: key, Condemned: condemned})
-			}
-		}
-		slices.SortFunc(due, func(a, b store.Garbage) int {
-			return cmp.Or(a.Condemned.Compare(b.Condemned), cmp.Compare(a.Key, b.Key))
-		})
-		due = due[:min(len(due), limit)]
+		due = m.dueGarbage(age, age, limit)
 		return nil
 	})
 	return due, err
+}
+
+// dueGarbage returns the first of what was condemned so long ago.
+func (m *Metadata) dueGarbage(delay, unfinished time.Duration, limit int) (due []store.Garbage) {
+	for _, g := range m.garbage {
+		wait := delay
+		if g.Unfinished {
+			wait = unfinished
+		}
+		if m.now().Sub(g.Condemned) >= wait {
+			due = append(due, g)
+		}
+	}
+	slices.SortFunc(due, func(a, b store.Garbage) int {
+		return cmp.Or(a.Condemned.Compare(b.Condemned), cmp.Compare(a.Key, b.Key))
+	})
+	return due[:min(len(due), max(limit, 0))]
+}
+
+func compareCandidates(a, b store.Candidate) int {
+	return cmp.Or(a.Touched.Compare(b.Touched), strings.Compare(a.Repository, b.Repository), cmp.Compare(a.Digest, b.Digest))
 }

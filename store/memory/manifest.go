@@ -30,11 +30,11 @@ func (m *Metadata) PutManifest(ctx context.Context, put store.ManifestPut) error
 		if !known {
 			entry = m.link(put.Repository, d).add(put)
 		}
-		entry.MediaType = put.Manifest.MediaType
+		entry.MediaType, entry.pushed = put.Manifest.MediaType, now
 		m.record(now, store.Content{Digest: d, Size: int64(len(entry.Bytes)), Inline: entry.Bytes})
 		r := m.repositories[put.Repository]
 		for _, tag := range put.Tags {
-			r.tag(tag, d)
+			r.tag(now, tag, d)
 		}
 		return nil
 	})
@@ -58,7 +58,7 @@ func (m *Metadata) missing(put store.ManifestPut) error {
 	var missing []digest.Digest
 	r := m.repositories[put.Repository]
 	for _, ref := range put.References {
-		if !ref.Optional && !r.has(ref) && !slices.Contains(missing, ref.Digest) {
+		if !ref.Optional && !m.has(r, ref) && !slices.Contains(missing, ref.Digest) {
 			missing = append(missing, ref.Digest)
 		}
 	}
@@ -68,8 +68,9 @@ func (m *Metadata) missing(put store.ManifestPut) error {
 	return nil
 }
 
-func (r *repository) has(ref store.Reference) bool {
-	if r == nil {
+// has reports whether what is referred to is here, and not missing.
+func (m *Metadata) has(r *repository, ref store.Reference) bool {
+	if r == nil || m.contents[ref.Digest].missing {
 		return false
 	}
 	if ref.Manifest {
@@ -109,7 +110,7 @@ func (m *Metadata) Manifest(ctx context.Context, repository string, ref store.Ma
 		}
 		d := ref.Digest
 		if ref.Tag != "" {
-			d = r.tags[ref.Tag]
+			d = r.tagged(ref.Tag)
 		}
 		entry, ok := r.manifests[d]
 		if !ok {
@@ -122,31 +123,42 @@ func (m *Metadata) Manifest(ctx context.Context, repository string, ref store.Ma
 }
 
 // DeleteManifest implements [store.Catalog].
-func (m *Metadata) DeleteManifest(ctx context.Context, repository string, d digest.Digest, locked func(tag string) bool) error {
+func (m *Metadata) DeleteManifest(ctx context.Context, name string, d digest.Digest, locked func(tag string) bool) error {
 	return m.change(ctx, "delete manifest", func(now time.Time) error {
-		entry, ok := m.manifest(repository, d)
-		if !ok {
-			return store.ErrManifestUnknown
-		}
-		r := m.repositories[repository]
-		if parents := r.parents[d]; len(parents) > 0 {
-			return &store.ReferencedError{By: slices.Min(slices.Collect(maps.Keys(parents)))}
-		}
-		for tag := range entry.tags {
-			if locked != nil && locked(tag) {
-				return &store.TagLockedError{Tag: tag}
+		return m.deleteManifest(now, name, d, func(_ *repository, entry *manifest) error {
+			for tag := range entry.tags {
+				if locked != nil && locked(tag) {
+					return &store.TagLockedError{Tag: tag}
+				}
 			}
-		}
-		for tag := range entry.tags {
-			r.untag(tag)
-		}
-		r.remove(entry)
-		for _, ref := range entry.references {
-			m.touch(now, repository, ref.Digest)
-		}
-		m.unlink(now, repository, d)
-		return nil
+			return nil
+		})
 	})
+}
+
+// deleteManifest deletes a manifest if it may go.
+func (m *Metadata) deleteManifest(now time.Time, name string, d digest.Digest, may func(*repository, *manifest) error) error {
+	entry, ok := m.manifest(name, d)
+	if !ok {
+		return store.ErrManifestUnknown
+	}
+	r := m.repositories[name]
+	if parents := r.parents[d]; len(parents) > 0 {
+		return &store.ReferencedError{By: slices.Min(slices.Collect(maps.Keys(parents)))}
+	}
+	if err := may(r, entry); err != nil {
+		return err
+	}
+	for tag := range entry.tags {
+		r.untag(tag)
+	}
+	r.remove(entry)
+	for _, ref := range entry.references {
+		m.touch(now, name, ref.Digest)
+	}
+	m.unlink(now, name, d)
+	m.candidates[candidate{name, d}] = touch{now, true}
+	return nil
 }
 
 // remove undoes add.

@@ -26,16 +26,28 @@ type Metadata struct {
 
 	mu           sync.RWMutex
 	repositories map[string]*repository
-	contents     map[digest.Digest]store.Content
+	unnamed      []*repository // that were deleted, and are being drained
+	contents     map[digest.Digest]content
 	holders      map[digest.Digest]map[string]struct{} // content → names of the repositories that link to it
 	sessions     map[string]*store.Session
-	candidates   map[candidate]time.Time
-	garbage      map[store.Key]time.Time
+	candidates   map[candidate]touch
+	garbage      map[store.Key]store.Garbage
+}
+
+// content is where the bytes of a digest are.
+type content struct {
+	store.Content
+	missing bool // its object is
 }
 
 type candidate struct {
 	repository string
 	digest     digest.Digest
+}
+
+type touch struct {
+	at      time.Time
+	deleted bool // a manifest of that digest was
 }
 
 // repository is what hangs on a repository. It exists while it has links.
@@ -44,14 +56,20 @@ type repository struct {
 	manifests map[digest.Digest]*manifest
 	parents   map[digest.Digest]map[digest.Digest]struct{} // edges, by child
 	referrers map[digest.Digest][]digest.Digest            // by subject, sorted
-	tags      map[string]digest.Digest
+	tags      map[string]*tag
 	tagNames  []string // sorted; nil: to be sorted
 }
 
 type manifest struct {
 	store.Manifest
-	references []store.Reference
-	tags       map[string]struct{}
+	references     []store.Reference
+	tags           map[string]struct{}
+	pushed, pulled time.Time
+}
+
+type tag struct {
+	digest         digest.Digest
+	pushed, pulled time.Time
 }
 
 // NewMetadata returns an empty index. opts may be nil.
@@ -62,11 +80,11 @@ func NewMetadata(opts *MetadataOptions) *Metadata {
 	m := &Metadata{
 		now:          opts.Now,
 		repositories: map[string]*repository{},
-		contents:     map[digest.Digest]store.Content{},
+		contents:     map[digest.Digest]content{},
 		holders:      map[digest.Digest]map[string]struct{}{},
 		sessions:     map[string]*store.Session{},
-		candidates:   map[candidate]time.Time{},
-		garbage:      map[store.Key]time.Time{},
+		candidates:   map[candidate]touch{},
+		garbage:      map[store.Key]store.Garbage{},
 	}
 	if m.now == nil {
 		m.now = time.Now
@@ -100,22 +118,24 @@ func (m *Metadata) look(ctx context.Context, what string, event func() error) er
 	return nil
 }
 
+// condemn makes garbage of keys that writes may still be on their way to.
 func (m *Metadata) condemn(now time.Time, keys ...store.Key) {
 	for _, key := range keys {
-		m.garbage[key] = now
+		m.garbage[key] = store.Garbage{Key: key, Condemned: now, Unfinished: true}
 	}
 }
 
 func (m *Metadata) touch(now time.Time, name string, d digest.Digest) {
-	m.candidates[candidate{name, d}] = now
+	c := candidate{name, d}
+	m.candidates[c] = touch{now, m.candidates[c].deleted}
 }
 
 // record makes content known; the newest verified one wins.
-func (m *Metadata) record(now time.Time, content store.Content) {
-	if old, ok := m.contents[content.Digest]; ok && old.Key != "" && old.Key != content.Key {
+func (m *Metadata) record(now time.Time, c store.Content) {
+	if old, ok := m.contents[c.Digest]; ok && old.Key != "" && old.Key != c.Key {
 		m.condemn(now, old.Key)
 	}
-	m.contents[content.Digest] = content
+	m.contents[c.Digest] = content{Content: c}
 }
 
 // link makes content visible in a repository, which appears with its first link.
@@ -127,7 +147,7 @@ func (m *Metadata) link(name string, d digest.Digest) *repository {
 			manifests: map[digest.Digest]*manifest{},
 			parents:   map[digest.Digest]map[digest.Digest]struct{}{},
 			referrers: map[digest.Digest][]digest.Digest{},
-			tags:      map[string]digest.Digest{},
+			tags:      map[string]*tag{},
 		}
 		m.repositories[name] = r
 	}
@@ -146,18 +166,23 @@ func (m *Metadata) unlink(now time.Time, name string, d digest.Digest) {
 	if len(r.links) == 0 {
 		delete(m.repositories, name)
 	}
+	m.release(name, d)
+	m.touch(now, name, d)
+}
+
+// release forgets that a repository holds content.
+func (m *Metadata) release(name string, d digest.Digest) {
 	delete(m.holders[d], name)
 	if len(m.holders[d]) == 0 {
 		delete(m.holders, d)
 	}
-	m.touch(now, name, d)
 }
 
 // linked returns content that a repository links to.
 func (m *Metadata) linked(name string, d digest.Digest) (store.Content, error) {
 	if r, ok := m.repositories[name]; ok {
-		if _, ok := r.links[d]; ok {
-			return m.contents[d], nil
+		if _, ok := r.links[d]; ok && !m.contents[d].missing {
+			return m.contents[d].Content, nil
 		}
 	}
 	return store.Content{}, store.ErrContentUnknown

@@ -52,7 +52,7 @@ func (m *Metadata) sortTags(ctx context.Context, repository string) error {
 func (m *Metadata) DeleteTag(ctx context.Context, repository, tag string) error {
 	return m.change(ctx, "delete tag", func(time.Time) error {
 		r, ok := m.repositories[repository]
-		if !ok || r.tags[tag] == "" {
+		if !ok || r.tags[tag] == nil {
 			return store.ErrManifestUnknown
 		}
 		r.untag(tag)
@@ -66,7 +66,7 @@ func (m *Metadata) tagsAllowed(put store.ManifestPut) error {
 	for _, tag := range put.Tags {
 		var current digest.Digest
 		if r != nil {
-			current = r.tags[tag]
+			current = r.tagged(tag)
 		}
 		if !put.Condition.Met(current) {
 			return store.ErrConditionFailed
@@ -78,19 +78,31 @@ func (m *Metadata) tagsAllowed(put store.ManifestPut) error {
 	return nil
 }
 
-func (r *repository) tag(tag string, d digest.Digest) {
-	old, ok := r.tags[tag]
-	if ok {
-		delete(r.manifests[old].tags, tag)
-	} else {
-		r.tagNames = nil
+// tagged returns what a tag points to, or "".
+func (r *repository) tagged(name string) digest.Digest {
+	if t, ok := r.tags[name]; ok {
+		return t.digest
 	}
-	r.tags[tag] = d
-	r.manifests[d].tags[tag] = struct{}{}
+	return ""
 }
 
-func (r *repository) untag(tag string) {
-	delete(r.manifests[r.tags[tag]].tags, tag)
-	delete(r.tags, tag)
+func (r *repository) tag(now time.Time, name string, d digest.Digest) {
+	t, ok := r.tags[name]
+	switch {
+	case !ok:
+		t = &tag{digest: d}
+		r.tags[name] = t
+		r.tagNames = nil
+	case t.digest != d:
+		delete(r.manifests[t.digest].tags, name)
+		*t = tag{digest: d}
+	}
+	t.pushed = now
+	r.manifests[d].tags[name] = struct{}{}
+}
+
+func (r *repository) untag(name string) {
+	delete(r.manifests[r.tags[name].digest].tags, name)
+	delete(r.tags, name)
 	r.tagNames = nil
 }

@@ -67,7 +67,7 @@ func garbageDue(t *testing.T, m *index) {
 		_, err := m.first.ClaimSession(t.Context(), claim)
 		require.NoError(t, err)
 		if i > 0 {
-			want = append(want, store.Garbage{Key: reserved, Condemned: m.clock.Now()})
+			want = append(want, store.Garbage{Key: reserved, Condemned: m.clock.Now(), Unfinished: true})
 		}
 		reserved = claim.Reserve.Blob
 	}

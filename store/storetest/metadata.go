@@ -18,10 +18,7 @@ import (
 // opens it closes in t.Cleanup. It is called once for each subtest, concurrently. now is the clock that the store must
 // use, for all handles; it may be called from any goroutine, and does not block. Times need a precision of a second.
 func Metadata(t *testing.T, open func(t *testing.T, now func() time.Time) []store.Metadata) {
-	for _, group := range []struct {
-		name  string
-		tests []metadataTest
-	}{
+	for _, group := range []metadataGroup{
 		{"Session", sessionTests()},
 		{"Fencing", fencingTests()},
 		{"Keys", keyTests()},
@@ -35,19 +32,27 @@ func Metadata(t *testing.T, open func(t *testing.T, now func() time.Time) []stor
 		{"Race", raceTests()},
 		{"LostAnswer", metadataLostAnswerTests()},
 		{"Cancelled", metadataCancelTests()},
+		{"Review", collecting(reviewTests())},
 	} {
-		t.Run(group.name, func(t *testing.T) {
-			for _, test := range group.tests {
-				t.Run(test.name, func(t *testing.T) {
-					t.Parallel()
-					clock := NewClock()
-					handles := open(t, clock.Now)
-					require.NotEmpty(t, handles, "the function that opens the store must return a handle")
-					test.run(t, &index{first: handles[0], last: handles[len(handles)-1], clock: clock})
-				})
-			}
-		})
+		group.run(t, open)
 	}
+}
+
+// metadataGroup is behaviours that have a subject in common.
+type metadataGroup struct {
+	name  string
+	tests []metadataTest
+}
+
+func (g metadataGroup) run(t *testing.T, open func(t *testing.T, now func() time.Time) []store.Metadata) {
+	t.Run(g.name, func(t *testing.T) {
+		for _, test := range g.tests {
+			t.Run(test.name, func(t *testing.T) {
+				t.Parallel()
+				test.run(t, openIndex(t, open))
+			})
+		}
+	})
 }
 
 // metadataTest is one behaviour of [store.Metadata].
@@ -58,12 +63,13 @@ type metadataTest struct {
 
 // index is the store under test, as two replicas see it. Tests change it through first and look at it through last.
 type index struct {
-	first, last store.Metadata
+	first, last metadata
 	clock       *Clock
+	collects    bool
 }
 
 // handle returns one of the two replicas, by turns.
-func (m *index) handle(i int) store.Metadata {
+func (m *index) handle(i int) metadata {
 	if i%2 == 0 {
 		return m.first
 	}
