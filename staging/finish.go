@@ -177,6 +177,7 @@ func (w *writer) single() (store.Content, error) {
 		return store.Content{}, err
 	}
 	key, content := w.session.Reserved.Blob, w.body(&w.current)
+	w.writeTo(key)
 	err := w.put(content, func(ctx context.Context) error {
 		return w.stage.objects.Put(ctx, key, content, content.size)
 	})
@@ -239,7 +240,7 @@ func (w *writer) readBack(d digest.Digest) error {
 
 // publish makes the content known, and ends the upload.
 func (w *writer) publish(content store.Content) error {
-	err := w.stage.meta.FinishSession(w.work, store.Finish{ID: w.session.ID, Version: w.session.Version, Content: content})
+	err := w.stage.meta.FinishSession(w.work, store.Finish{ID: w.session.ID, Version: w.session.Version, Unused: w.unwritten, Content: content})
 	if err != nil {
 		return fmt.Errorf("record content: %w", err)
 	}

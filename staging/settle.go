@@ -121,6 +121,7 @@ func (w *writer) keepTail(key *store.Key) error {
 	content.addBytes(w.session.Inline)
 	w.current.each(content.addBytes)
 	tail := store.Tail{Key: *key, Size: content.size}
+	w.writeTo(tail.Key)
 	*key = ""
 	err := w.put(content, func(ctx context.Context) error {
 		return w.stage.objects.Put(ctx, tail.Key, content, content.size)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -34,6 +35,7 @@ type writer struct {
 
 	finishing bool // the claim ends the upload
 	claimed   bool
+	unwritten []store.Key  // that were reserved, and nothing was sent to
 	used      int32        // the last part number that was used; session.LastPart is reserved
 	newParts  []store.Part // that the row does not have
 	newTail   *store.Tail  // that the row does not have
@@ -124,6 +126,7 @@ func (w *writer) claim() error {
 func (w *writer) own(session store.Session) {
 	w.claimed = true
 	w.session.Version, w.session.Reserved = session.Version, session.Reserved
+	w.unwritten = []store.Key{session.Reserved.Blob, session.Reserved.Tail}
 	w.session.LastPart, w.session.Parts = session.LastPart, session.Parts
 	w.used = session.LastPart - w.stage.partsPerSave()
 }
@@ -233,6 +236,7 @@ func (w *writer) begin() error {
 	if w.begun() {
 		return nil
 	}
+	w.writeTo(w.session.Reserved.Blob)
 	multipart, err := w.stage.objects.Begin(w.work, w.session.Reserved.Blob)
 	if err != nil {
 		return fmt.Errorf("begin multipart upload: %w", err)
@@ -240,6 +244,11 @@ func (w *writer) begin() error {
 	w.session.Multipart = multipart
 	w.session.Reserved.Blob = ""
 	return nil
+}
+
+// writeTo notes that something is about to be written under a reserved key.
+func (w *writer) writeTo(key store.Key) {
+	w.unwritten = slices.DeleteFunc(w.unwritten, func(k store.Key) bool { return k == key })
 }
 
 // collect waits for the parts on their way; they are durable then.
@@ -327,7 +336,7 @@ func (w *writer) save(release bool) error {
 // record writes what is durable to the row.
 func (w *writer) record(save store.Save) error {
 	save.ID, save.Version, save.Progress = w.session.ID, w.session.Version, w.session.Progress
-	save.Claim = !w.claimed
+	save.Claim, save.Unused = !w.claimed, w.unwritten
 	save.Parts, save.Tail, save.Joined = w.newParts, w.newTail, w.joined
 	if err := w.stage.meta.SaveSession(w.work, save); err != nil {
 		w.ended = w.ended || errors.Is(err, store.ErrFenced)
@@ -346,9 +355,11 @@ func (w *writer) reserve() store.Reservation {
 	next, fresh := w.session.Reserved, w.stage.reservation(w.session.ID)
 	if next.Tail == "" {
 		next.Tail = fresh.Tail
+		w.unwritten = append(w.unwritten, next.Tail)
 	}
 	if next.Blob == "" && !w.begun() {
 		next.Blob = fresh.Blob
+		w.unwritten = append(w.unwritten, next.Blob)
 	}
 	return next
 }

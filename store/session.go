@@ -13,7 +13,8 @@ import (
 // refused with ErrFenced. So there are no leases, no heartbeats and no waiting.
 //
 // The keys that a session names are its reservation's, its multipart upload's and its tails'. A key that a transaction
-// stops naming goes into the garbage in that transaction; [Session.Claim], [Session.Save] and [Session.Finish] tell which.
+// stops naming goes into the garbage in that transaction, unless its only writer says that it never used it; [Session.Claim],
+// [Session.Save] and [Session.Finish] tell which.
 type Sessions interface {
 	// CreateSession begins an upload at offset 0, unclaimed. The repository need not exist. Creating it again changes nothing.
 	CreateSession(ctx context.Context, id, repository string, algorithm digest.Algorithm) error
@@ -134,6 +135,7 @@ type Save struct {
 	Joined   bool          // the tails of earlier saves are in parts now, or in Tail
 	Tail     *Tail         // one more tail, or nil
 	Reserved Reservation   // from now on; zero releases the session
+	Unused   []Key         // of the claim's reservations: nothing was ever sent to be written under them, so they need not be collected
 	Complete bool          // the session is completing from now on
 	Digest   digest.Digest // with Complete: what the bytes were compared with, or ""
 }
@@ -142,5 +144,6 @@ type Save struct {
 type Finish struct {
 	ID      string
 	Version int64 // of the claim; or what the session had when it was read, released: nobody has claimed it since then
+	Unused  []Key // as in Save
 	Content Content
 }

@@ -85,7 +85,7 @@ func (s *Session) Save(save Save, now time.Time) (condemned []Key, err error) {
 		s.State = SessionCompleting
 		s.Digest = save.Digest
 	}
-	return stale(before, s.Keys()), nil
+	return stale(before, append(s.Keys(), save.Unused...)), nil
 }
 
 // Finish leaves a tombstone, as of now. done means that it had been left already, by this very event.
@@ -104,10 +104,10 @@ func (s *Session) Finish(f Finish, now time.Time) (condemned []Key, done bool, e
 		ID: s.ID, Repository: s.Repository, State: SessionFinished, Version: s.Version,
 		Digest: f.Content.Digest, Started: s.Started, Touched: now,
 	}
-	return stale(before, []Key{f.Content.Key}), false, nil
+	return stale(before, append([]Key{f.Content.Key}, f.Unused...)), false, nil
 }
 
-// stale returns the keys that were named before and are not any more.
-func stale(before, after []Key) []Key {
-	return slices.DeleteFunc(before, func(key Key) bool { return slices.Contains(after, key) })
+// stale returns the keys that were named before, and are not among those that are named now or need no collecting.
+func stale(before, except []Key) []Key {
+	return slices.DeleteFunc(before, func(key Key) bool { return slices.Contains(except, key) })
 }
