@@ -23,7 +23,7 @@ func (c *connection) content(repository string, d digest.Digest) (store.Content,
 		from repositories r
 		cross join links l on l.repository = r.id and l.digest = ?2
 		cross join contents c on c.digest = l.digest
-		where r.name = ?1`,
+		where r.name = ?1 and c.missing is null`,
 		[]any{repository, d}, &content.Size, &content.Key, &content.Inline)
 	if err != nil {
 		return store.Content{}, err
@@ -68,7 +68,7 @@ func (c *connection) renewal(repository string, d digest.Digest, grace time.Dura
 		cross join links l on l.repository = r.id and l.digest = ?2
 		cross join contents c on c.digest = l.digest
 		left join candidates k on k.repository = ?1 and k.digest = ?2
-		where r.name = ?1`,
+		where r.name = ?1 and c.missing is null`,
 		[]any{repository, d}, &content.Size, &content.Key, &content.Inline, &touched)
 	if err != nil {
 		return store.Content{}, false, err
@@ -127,7 +127,7 @@ func (tx *transaction) record(content store.Content) error {
 	_, err = tx.exec(`
 		insert into contents (digest, size, key, inline) values (?1, ?2, nullif(?3, ''), ?4)
 		on conflict (digest) do update
-		set size = excluded.size, key = excluded.key, inline = coalesce(excluded.inline, inline)`,
+		set size = excluded.size, key = excluded.key, inline = coalesce(excluded.inline, inline), missing = null`,
 		content.Digest, content.Size, content.Key, inline)
 	return err
 }
@@ -203,6 +203,11 @@ func (tx *transaction) unlink(repository int64, d digest.Digest) error {
 	if _, err := tx.exec(`delete from links where repository = ?1 and digest = ?2`, repository, d); err != nil {
 		return err
 	}
+	return tx.vanish(repository)
+}
+
+// vanish deletes the repository if it has no link.
+func (tx *transaction) vanish(repository int64) error {
 	// One row by its key, and a look at one link. With the write lock held, no link can come in between.
 	_, err := tx.exec(`
 		delete from repositories

@@ -14,16 +14,17 @@ func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int
 	return read(ctx, m, "candidates", func(c *connection) ([]store.Candidate, error) {
 		// A range of the index by time.
 		return rows(c, `
-			select repository, digest, touched from candidates where touched <= ?1
+			select repository, digest, touched, deleted from candidates where touched <= ?1
 			order by touched, repository, digest limit ?2`,
-			[]any{m.now().Add(-idle).UnixNano(), max(limit, 0)},
-			func(scan func(...any) error) (candidate store.Candidate, err error) {
-				var touched int64
-				err = scan(&candidate.Repository, &candidate.Digest, &touched)
-				candidate.Touched = instant(touched)
-				return candidate, err
-			})
+			[]any{m.now().Add(-idle).UnixNano(), max(limit, 0)}, scanCandidate)
 	})
+}
+
+func scanCandidate(scan func(...any) error) (candidate store.Candidate, err error) {
+	var touched int64
+	err = scan(&candidate.Repository, &candidate.Digest, &touched, &candidate.Deleted)
+	candidate.Touched = instant(touched)
+	return candidate, err
 }
 
 // Garbage implements [store.Ledger]. It is one statement.
@@ -31,20 +32,24 @@ func (m *Metadata) Garbage(ctx context.Context, age time.Duration, limit int) ([
 	return read(ctx, m, "garbage", func(c *connection) ([]store.Garbage, error) {
 		// A range of the index by time.
 		return rows(c, `
-			select key, condemned from garbage where condemned <= ?1
+			select key, condemned, tries, unfinished from garbage where condemned <= ?1
 			order by condemned, key limit ?2`,
-			[]any{m.now().Add(-age).UnixNano(), max(limit, 0)},
-			func(scan func(...any) error) (garbage store.Garbage, err error) {
-				var condemned int64
-				err = scan(&garbage.Key, &condemned)
-				garbage.Condemned = instant(condemned)
-				return garbage, err
-			})
+			[]any{m.now().Add(-age).UnixNano(), max(limit, 0)}, scanGarbage)
 	})
+}
+
+func scanGarbage(scan func(...any) error) (garbage store.Garbage, err error) {
+	var condemned int64
+	err = scan(&garbage.Key, &condemned, &garbage.Tries, &garbage.Unfinished)
+	garbage.Condemned = instant(condemned)
+	return garbage, err
 }
 
 // touch makes contents of the repository candidates, or touches them if they are.
 func (tx *transaction) touch(repository string, digests ...digest.Digest) error {
+	if len(digests) == 0 {
+		return nil
+	}
 	// Rows by their keys.
 	_, err := tx.exec(`
 		insert into candidates (repository, digest, touched) select ?1, value, ?3 from json_each(?2) where true
@@ -53,7 +58,7 @@ func (tx *transaction) touch(repository string, digests ...digest.Digest) error 
 	return err
 }
 
-// condemn makes garbage of keys that the transaction stops naming.
+// condemn makes garbage of keys that the transaction stops naming. Writes may still be on their way to them.
 func (tx *transaction) condemn(keys ...store.Key) error {
 	if len(keys) == 0 {
 		return nil
@@ -61,7 +66,7 @@ func (tx *transaction) condemn(keys ...store.Key) error {
 	// Rows by their keys.
 	_, err := tx.exec(`
 		insert into garbage (key, condemned) select value, ?2 from json_each(?1) where true
-		on conflict (key) do update set condemned = excluded.condemned`,
+		on conflict (key) do update set condemned = excluded.condemned, unfinished = 1`,
 		list(keys), tx.now.UnixNano())
 	return err
 }

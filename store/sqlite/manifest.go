@@ -102,14 +102,14 @@ func (tx *transaction) describe(repository int64, manifest store.Manifest) (id i
 	}
 	// One row by its key.
 	_, err = tx.row(`
-		insert into manifests (repository, digest, media_type, artifact_type, subject, annotations, size)
-		values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+		insert into manifests (repository, digest, media_type, artifact_type, subject, annotations, size, pushed)
+		values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
 		on conflict (repository, digest) do update
 		set media_type = excluded.media_type, artifact_type = excluded.artifact_type, subject = excluded.subject,
-			annotations = excluded.annotations, size = excluded.size
+			annotations = excluded.annotations, size = excluded.size, pushed = excluded.pushed
 		returning id`,
 		[]any{repository, manifest.Digest, manifest.MediaType, manifest.ArtifactType, manifest.Subject, annotations,
-			len(manifest.Bytes)}, &id)
+			len(manifest.Bytes), tx.now.UnixNano()}, &id)
 	return id, err
 }
 
@@ -131,9 +131,10 @@ func (tx *transaction) complete(repository int64, needed []store.Reference) erro
 	}
 	// One row of each table by its key, for each reference. With the write lock held, what is here stays.
 	found, err := rows(tx.connection, `
-		select j.value, l.digest is not null, m.digest is not null
+		select j.value, l.digest is not null and c.missing is null, m.digest is not null
 		from json_each(?2) j
 		left join links l on l.repository = ?1 and l.digest = j.value
+		left join contents c on c.digest = l.digest
 		left join manifests m on m.repository = ?1 and m.digest = j.value`,
 		[]any{repository, list(references(required))},
 		func(scan func(...any) error) (p presence, err error) {
@@ -184,41 +185,53 @@ func (tx *transaction) disconnect(parent int64) error {
 	return err
 }
 
-// DeleteManifest implements [store.Catalog]. It is nine statements, and one more with locked.
+// DeleteManifest implements [store.Catalog]. It is ten statements, and one more with locked.
 func (m *Metadata) DeleteManifest(ctx context.Context, repository string, d digest.Digest, locked func(tag string) bool) error {
 	return change(ctx, m, "delete manifest", func(tx *transaction) error {
-		var inside, id int64
-		// One row of each table, by its key.
-		found, err := tx.row(`
-			select r.id, m.id from repositories r cross join manifests m on m.repository = r.id and m.digest = ?2
-			where r.name = ?1`, []any{repository, d}, &inside, &id)
-		if err != nil {
-			return err
-		}
-		if !found {
-			return store.ErrManifestUnknown
-		}
-		if err := tx.unreferenced(inside, d); err != nil {
-			return err
-		}
-		if err := tx.unlocked(id, locked); err != nil {
-			return err
-		}
-		// All that it referred to is a candidate from now on, whoever else refers to it: that is for the collector to
-		// find out.
-		// A range of the key.
-		children, err := values[digest.Digest](tx.connection, `select child from edges where parent = ?1`, id)
-		if err != nil {
-			return err
-		}
-		if err := tx.touch(repository, append(children, d)...); err != nil {
-			return err
-		}
-		if err := tx.erase(id); err != nil {
-			return err
-		}
-		return tx.unlink(inside, d)
+		return tx.deleteManifest(repository, d, func(_, id int64) error { return tx.unlocked(id, locked) })
 	})
+}
+
+// deleteManifest deletes a manifest if it may go: that is asked with the ids of its repository and of itself.
+func (tx *transaction) deleteManifest(repository string, d digest.Digest, may func(inside, id int64) error) error {
+	var inside, id int64
+	// One row of each table, by its key.
+	found, err := tx.row(`
+		select r.id, m.id from repositories r cross join manifests m on m.repository = r.id and m.digest = ?2
+		where r.name = ?1`, []any{repository, d}, &inside, &id)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return store.ErrManifestUnknown
+	}
+	if err := tx.unreferenced(inside, d); err != nil {
+		return err
+	}
+	if err := may(inside, id); err != nil {
+		return err
+	}
+	// All that it referred to is a candidate from now on, whoever else refers to it: that is for the collector to
+	// find out.
+	// A range of the key.
+	children, err := values[digest.Digest](tx.connection, `select child from edges where parent = ?1`, id)
+	if err != nil {
+		return err
+	}
+	if err := tx.touch(repository, children...); err != nil {
+		return err
+	}
+	// One row by its key.
+	if _, err := tx.exec(`
+		insert into candidates (repository, digest, touched, deleted) values (?1, ?2, ?3, 1)
+		on conflict (repository, digest) do update set touched = excluded.touched, deleted = 1`,
+		repository, d, tx.now.UnixNano()); err != nil {
+		return err
+	}
+	if err := tx.erase(id); err != nil {
+		return err
+	}
+	return tx.unlink(inside, d)
 }
 
 // unlocked fails with a [*store.TagLockedError] when the manifest has a tag that is locked.

@@ -18,6 +18,7 @@ func TestEveryStatementFindsItsRowsByAnIndex(t *testing.T) {
 	t.Parallel()
 	m := openNew(t, nil)
 	callEveryMethod(t, m)
+	collectEverything(t, m)
 	plans, err := m.Explain(t.Context())
 	require.NoError(t, err)
 	require.Greater(t, len(plans), 40, "the statements of all methods")
@@ -27,10 +28,13 @@ func TestEveryStatementFindsItsRowsByAnIndex(t *testing.T) {
 				continue // the values that the caller gave
 			}
 			// A covering index, too, is scanned from its beginning to its end.
+			if strings.Contains(step, "sessions_under_way") || step == "SCAN d" {
+				continue // an audit looks at every upload under way, and at dependents that it has found
+			}
 			assert.False(t, strings.HasPrefix(step, "SCAN"), "%s\nruns as\n%s", query, strings.Join(plan, "\n"))
 			if strings.Contains(step, "TEMP B-TREE") {
-				assert.True(t, strings.Contains(query, "from links l cross join repositories") || strings.Contains(query, "from tails"),
-					"only holders, and the few tails of a session, are sorted, not\n%s\nwhich runs as\n%s", query, strings.Join(plan, "\n"))
+				assert.True(t, strings.Contains(query, "from links l cross join repositories") || strings.Contains(query, "from tails") || strings.Contains(query, "from dependents"),
+					"only holders, dependents, and the few tails of a session, are sorted, not\n%s\nwhich runs as\n%s", query, strings.Join(plan, "\n"))
 			}
 		}
 	}

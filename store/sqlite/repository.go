@@ -11,8 +11,8 @@ import (
 // Repositories implements [store.Catalog]. It is one statement.
 func (m *Metadata) Repositories(ctx context.Context, after string, limit int) ([]string, error) {
 	return read(ctx, m, "repositories", func(c *connection) ([]string, error) {
-		// A range of the index by name.
-		return values[string](c, `select name from repositories where name > ?1 order by name limit ?2`,
+		// A range of the index by name, after those that were deleted.
+		return values[string](c, `select name from repositories where name > max(?1, '/~') order by name limit ?2`,
 			after, max(limit, 0))
 	})
 }
@@ -24,7 +24,7 @@ func (m *Metadata) Holders(ctx context.Context, d digest.Digest, after string, l
 		// look at every repository.
 		return values[string](c, `
 			select r.name from links l cross join repositories r on r.id = l.repository
-			where l.digest = ?1 and r.name > ?2
+			where l.digest = ?1 and r.name > max(?2, '/~')
 			order by r.name limit ?3`,
 			d, after, max(limit, 0))
 	})

@@ -72,10 +72,11 @@ func (tx *transaction) moveTags(repository, manifest int64, put store.ManifestPu
 	if len(put.Tags) == 0 {
 		return nil
 	}
-	// Rows by their keys; a tag that points there already is not written.
+	// Rows by their keys. A tag that is moved has not been pulled.
 	_, err := tx.exec(`
-		insert into tags (repository, name, manifest) select ?1, value, ?3 from json_each(?2) where true
-		on conflict (repository, name) do update set manifest = excluded.manifest where manifest <> excluded.manifest`,
-		repository, list(put.Tags), manifest)
+		insert into tags (repository, name, manifest, pushed) select ?1, value, ?3, ?4 from json_each(?2) where true
+		on conflict (repository, name) do update
+		set pulled = case when manifest = excluded.manifest then pulled end, manifest = excluded.manifest, pushed = excluded.pushed`,
+		repository, list(put.Tags), manifest, tx.now.UnixNano())
 	return err
 }
