@@ -1,8 +1,10 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -184,7 +186,9 @@ func (m *Metadata) EndSessions(ctx context.Context, life store.Life, limit int) 
 				dead = append(dead, s)
 			}
 		}
-		slices.SortFunc(dead, func(a, b *store.Session) int { return a.Started.Compare(b.Started) })
+		slices.SortFunc(dead, func(a, b *store.Session) int {
+			return cmp.Or(a.Started.Compare(b.Started), strings.Compare(a.ID, b.ID))
+		})
 		for _, s := range dead[:min(len(dead), max(limit, 0))] {
 			delete(m.sessions, s.ID)
 			if s.State == store.SessionFinished {
@@ -226,6 +230,9 @@ func (m *Metadata) DrainRepositories(ctx context.Context, limit int) (drained in
 				}
 				delete(r.links, d)
 				m.touch(now, "", d)
+				for _, ref := range r.references(d) { // a put may have taken the candidate of content that no link leads to
+					m.touch(now, "", ref.Digest)
+				}
 				drained++
 			}
 			m.unnamed = slices.Delete(m.unnamed, 0, 1)
@@ -233,4 +240,12 @@ func (m *Metadata) DrainRepositories(ctx context.Context, limit int) (drained in
 		return nil
 	})
 	return drained, err
+}
+
+// references returns what a manifest refers to, if content is one.
+func (r *repository) references(d digest.Digest) []store.Reference {
+	if entry, ok := r.manifests[d]; ok {
+		return entry.references
+	}
+	return nil
 }

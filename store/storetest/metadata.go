@@ -33,6 +33,10 @@ func Metadata(t *testing.T, open func(t *testing.T, now func() time.Time) []stor
 		{"LostAnswer", metadataLostAnswerTests()},
 		{"Cancelled", metadataCancelTests()},
 		{"Review", collecting(reviewTests())},
+		{"Preview", collecting(previewTests())},
+		{"Garbage", collecting(garbageTests())},
+		{"End", collecting(endTests())},
+		{"Drain", collecting(drainTests())},
 	} {
 		group.run(t, open)
 	}
