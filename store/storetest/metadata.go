@@ -37,6 +37,9 @@ func Metadata(t *testing.T, open func(t *testing.T, now func() time.Time) []stor
 		{"Garbage", collecting(garbageTests())},
 		{"End", collecting(endTests())},
 		{"Drain", collecting(drainTests())},
+		{"Audit", collecting(auditTests())},
+		{"Retention", collecting(retentionTests())},
+		{"Expiry", collecting(expiryTests())},
 	} {
 		group.run(t, open)
 	}
