@@ -194,7 +194,7 @@ func takersAtOnce(t *testing.T, m *index) {
 		m.clock.Advance(delay)
 		taken := make([][]store.Garbage, takers)
 		each(t, takers, takers, func(i int) error {
-			for {
+			for range keys + 1 {
 				got, err := m.handle(i).TakeGarbage(t.Context(), takeOf(4))
 				if err != nil {
 					return fmt.Errorf("take: %w", err)
@@ -204,6 +204,7 @@ func takersAtOnce(t *testing.T, m *index) {
 					return nil
 				}
 			}
+			return nil
 		})
 		seen := map[store.Key]int{}
 		for _, got := range taken {

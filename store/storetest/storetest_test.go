@@ -53,7 +53,10 @@ func TestSubject(t *testing.T) {
 		})
 		return
 	}
-	fault := metadataFaults()[name]
+	fault, ok := metadataFaults()[name]
+	if !ok {
+		fault = collectorFaults()[name]
+	}
 	storetest.Metadata(t, func(_ *testing.T, now func() time.Time) []store.Metadata {
 		faulty := fault.plant(memory.NewMetadata(&memory.MetadataOptions{Now: now}))
 		return []store.Metadata{faulty, faulty}
@@ -66,9 +69,11 @@ func TestKitCatches(t *testing.T) {
 	for name, fault := range objectsFaults() {
 		catchers[name] = fault.caughtBy
 	}
-	for name, fault := range metadataFaults() {
-		require.NotContains(t, catchers, name)
-		catchers[name] = fault.caughtBy
+	for _, faults := range []map[string]metadataFault{metadataFaults(), collectorFaults()} {
+		for name, fault := range faults {
+			require.NotContains(t, catchers, name)
+			catchers[name] = fault.caughtBy
+		}
 	}
 	for name, caughtBy := range catchers {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,177 @@
+package storetest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// The clients of the scenes, each with what it meets over.
+
+func prepareNothing(*testing.T, *stage) {}
+
+// finishClient pushes the layer that is due again.
+func finishClient(x *stage) []func() error { return x.upload(x.repository, x.layer) }
+
+// prepareUpload leaves an upload of the layer that has outlived its life.
+func prepareUpload(t *testing.T, x *stage) {
+	id := store.NewID()
+	require.NoError(t, x.client.CreateSession(t.Context(), id, x.repository, ""))
+	claim := claimOf(id)
+	claim.Repository = x.repository
+	s, err := x.client.ClaimSession(t.Context(), claim)
+	require.NoError(t, err)
+	x.bucket.write(s.Keys()...)
+	x.session = s
+}
+
+// abandonedClient comes back to its upload, saves what it has, and finishes it.
+func abandonedClient(x *stage) []func() error {
+	return []func() error{
+		func() error {
+			s := x.session
+			err := x.client.SaveSession(x.ctx, store.Save{ID: s.ID, Version: s.Version, Progress: s.Progress, Reserved: s.Reserved})
+			return x.settle(err, func() {}, store.ErrFenced)
+		},
+		func() error {
+			if x.refused {
+				return nil
+			}
+			return x.finish(x.session, x.repository, x.layer)
+		},
+	}
+}
+
+// head asks whether the layer need not be pushed.
+func (x *stage) head() error {
+	_, err := x.client.RenewContent(x.ctx, x.repository, x.digest(), grace)
+	return x.settle(err, func() { x.promiseContent(x.repository, x.digest()) }, store.ErrContentUnknown)
+}
+
+func headClient(x *stage) []func() error { return []func() error{x.head} }
+
+// mountClient mounts the layer that is due, and refers to it where it was mounted.
+func mountClient(x *stage) []func() error {
+	return []func() error{
+		func() error {
+			_, err := x.client.Mount(x.ctx, x.digest(), x.repository, x.other)
+			return x.settle(err, func() { x.promiseContent(x.other, x.digest()) }, store.ErrContentUnknown)
+		},
+		func() error { return x.put(x.image(x.other, "image")) },
+	}
+}
+
+// manifestClient refers to the layer that is due.
+func manifestClient(x *stage) []func() error {
+	put := x.image(x.repository, "image")
+	put.Tags = []string{"latest"}
+	return []func() error{func() error { return x.put(put) }}
+}
+
+// prepareImage leaves an image whose layer is a candidate too, since it was pushed after it.
+func prepareImage(t *testing.T, x *stage) {
+	require.NoError(t, x.put(x.image(x.repository, "image")))
+	require.NoError(t, inTurn(x.upload(x.repository, x.layer))())
+}
+
+// deleteClient deletes an image: what it referred to has its grace from then on.
+func deleteClient(x *stage) []func() error {
+	return []func() error{func() error {
+		err := x.client.DeleteManifest(x.ctx, x.repository, x.image(x.repository, "image").Manifest.Digest, nil)
+		return x.settle(err, func() { x.promiseContent(x.repository, x.digest()) })
+	}}
+}
+
+// prepareTag leaves two images, one of which has the tag.
+func prepareTag(t *testing.T, x *stage) {
+	former := x.image(x.repository, "former")
+	former.Tags = []string{"latest"}
+	require.NoError(t, x.put(former))
+	require.NoError(t, x.put(x.image(x.repository, "latter")))
+	require.NoError(t, inTurn(x.upload(x.repository, x.layer))())
+}
+
+// tagClient moves the tag: the image that loses it stays pullable.
+func tagClient(x *stage) []func() error {
+	latter := x.image(x.repository, "latter")
+	latter.Tags = []string{"latest"}
+	return []func() error{func() error {
+		err := x.put(latter)
+		if len(x.promises) > 0 {
+			x.promiseManifest(x.image(x.repository, "former"))
+		}
+		return err
+	}}
+}
+
+// pushClient does what docker push does: it asks for the layer, pushes it if it has to, and puts the manifest.
+func pushClient(x *stage) []func() error {
+	upload := x.upload(x.repository, x.layer)
+	ifAbsent := func(call func() error) func() error {
+		return func() error {
+			if !x.absent {
+				return nil
+			}
+			return call()
+		}
+	}
+	return []func() error{
+		func() error {
+			err := x.head()
+			x.absent, x.refused = x.refused, false
+			return err
+		},
+		ifAbsent(inTurn(upload[:2])),
+		ifAbsent(upload[2]),
+		func() error { return x.put(x.image(x.repository, "image")) },
+	}
+}
+
+// prepareShared leaves an image that two repositories have.
+func prepareShared(t *testing.T, x *stage) {
+	prepareImage(t, x)
+	_, err := x.client.Mount(t.Context(), x.digest(), x.repository, x.other)
+	require.NoError(t, err)
+	require.NoError(t, x.put(x.image(x.other, "image")))
+}
+
+// repositoryClient deletes one of the two repositories, and pushes to its name again.
+func repositoryClient(x *stage) []func() error {
+	upload := x.upload(x.repository, x.layer)
+	return []func() error{
+		func() error {
+			x.promiseManifest(x.image(x.other, "image"))
+			return wrap("delete repository", x.client.DeleteRepository(x.ctx, x.repository))
+		},
+		inTurn(upload[:2]),
+		upload[2],
+	}
+}
+
+// prepareTwo leaves two images that share their layer.
+func prepareTwo(t *testing.T, x *stage) {
+	require.NoError(t, x.put(x.image(x.repository, "one")))
+	require.NoError(t, x.put(x.image(x.repository, "two")))
+	require.NoError(t, inTurn(x.upload(x.repository, x.layer))())
+}
+
+// twoDeletesClient deletes both: the layer has its grace from then on, and is not forgotten.
+func twoDeletesClient(x *stage) []func() error {
+	remove := func(image string) func() error {
+		return func() error {
+			err := x.client.DeleteManifest(x.ctx, x.repository, x.image(x.repository, image).Manifest.Digest, nil)
+			return x.settle(err, func() { x.promiseContent(x.repository, x.digest()) })
+		}
+	}
+	return []func() error{remove("one"), remove("two")}
+}
+
+// collectorClient is another collector; what is needed stays.
+func collectorClient(x *stage) []func() error {
+	if x.repository != "" {
+		x.promiseManifest(x.image(x.repository, "image"))
+	}
+	return (&collector{store: x.client, bucket: x.bucket}).calls(x.ctx)
+}
