@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -304,17 +305,24 @@ func (m *Metadata) DrainRepositories(ctx context.Context, limit int) (int, error
 // drain deletes rows of a repository, in the order in which they hang on each other.
 func (tx *transaction) drain(repository int64, limit int) (drained int, err error) {
 	for _, statement := range []string{
-		`delete from tags where (repository, name) in (select repository, name from tags where repository = ?1 limit ?2)`,
+		`delete from tags where (repository, name) in (select repository, name from tags where repository = ?1 limit ?2) returning ''`,
 		`delete from edges where (parent, child) in (
-			select e.parent, e.child from manifests m cross join edges e on e.parent = m.id where m.repository = ?1 limit ?2)`,
-		`delete from manifests where id in (select id from manifests where repository = ?1 limit ?2)`,
+			select e.parent, e.child from manifests m cross join edges e on e.parent = m.id where m.repository = ?1 limit ?2) returning child`,
+		`delete from manifests where id in (select id from manifests where repository = ?1 limit ?2) returning ''`,
 	} {
-		// Ranges of keys that begin with the repository.
-		n, err := tx.exec(statement, repository, max(limit-drained, 0))
+		// Ranges of keys that begin with the repository. A put may have taken the candidate of content that no link leads to, so that
+		// only an edge does.
+		gone, err := values[digest.Digest](tx.connection, statement, repository, max(limit-drained, 0))
 		if err != nil {
 			return drained, err
 		}
-		if drained += int(n); drained >= limit {
+		if drained += len(gone); drained > 0 {
+			children := slices.DeleteFunc(slices.Clone(gone), func(d digest.Digest) bool { return d == "" })
+			if err := tx.touch("", children...); err != nil {
+				return drained, err
+			}
+		}
+		if drained >= limit {
 			return drained, nil
 		}
 	}

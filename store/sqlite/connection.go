@@ -105,6 +105,9 @@ func values[T any](c *connection, query string, args ...any) ([]T, error) {
 
 // list is an argument for SQLite's json_each: so one statement works on any number of values.
 func list[T ~string](values []T) string {
+	if len(values) == 0 {
+		return "[]"
+	}
 	text, _ := json.Marshal(values) // strings always can
 	return string(text)
 }
