@@ -19,6 +19,7 @@ func garbageTests() []metadataTest {
 		{"IsSomebodyElsesAfterAWhile", takeAgain},
 		{"IsForgotten", forgetGarbage},
 		{"IsFinishedOnlyFromAReview", garbageUnfinished},
+		{"IsNotWhatNobodyWroteUnder", unusedKeys},
 		{"IsTakenByOneOfSeveral", takersAtOnce},
 		{"IsDueWhenItMayBeTaken", garbageDueWork},
 	}
@@ -185,6 +186,31 @@ func garbageUnfinished(t *testing.T, m *index) {
 	m.clock.Advance(grace)
 	m.review(t)
 	m.requireCondemned(t, reviewed.Key, false, "content that was reviewed")
+}
+
+func unusedKeys(t *testing.T, m *index) {
+	id := m.create(t)
+	s := m.claim(t, id)
+	stale := store.Save{ID: id, Version: s.Version - 1, Progress: s.Progress, Unused: s.Keys()}
+	require.ErrorIs(t, m.first.SaveSession(t.Context(), stale), store.ErrFenced)
+	again := m.claim(t, id)
+	m.requireGarbage(t, "who was fenced off has no say in what was unused", s.Keys()...)
+
+	save := store.Save{ID: id, Version: again.Version, Progress: progressOf(again, 100), Reserved: store.Reservation{Blob: store.NewBlobKey(), Tail: store.NewUploadKey(id)}}
+	save.Unused = []store.Key{again.Reserved.Tail, store.NewBlobKey()}
+	for range 2 {
+		require.NoError(t, m.first.SaveSession(t.Context(), save))
+		m.requireGarbage(t, "a key that its only writer never used need not be collected", s.Keys()...)
+	}
+	require.Equal(t, save.Unused, m.unknownKeys(t, save.Unused...), "a key that was never used is forgotten at once")
+
+	content := object("x")
+	content.Key = save.Multipart.Key
+	require.NoError(t, m.first.FinishSession(t.Context(), store.Finish{
+		ID: id, Version: again.Version, Unused: []store.Key{save.Reserved.Tail}, Content: content,
+	}))
+	m.requireGarbage(t, "of what a finish releases only what may have been used is garbage", append(s.Keys(), save.Reserved.Blob)...)
+	m.requireContent(t, repository, content, "an upload is content whatever it left unused")
 }
 
 func takersAtOnce(t *testing.T, m *index) {

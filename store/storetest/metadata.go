@@ -40,6 +40,7 @@ func Metadata(t *testing.T, open func(t *testing.T, now func() time.Time) []stor
 		{"Audit", collecting(auditTests())},
 		{"Retention", collecting(retentionTests())},
 		{"Expiry", collecting(expiryTests())},
+		{"Again", collecting(collectorAgainTests())},
 		{"Interleaving", collecting(interleavingTests(fewSeeds))},
 	} {
 		group.run(t, open)
