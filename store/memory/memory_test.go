@@ -32,3 +32,11 @@ func TestMetadata(t *testing.T) {
 		return []store.Metadata{memory.NewMetadata(&memory.MetadataOptions{Now: now})}
 	})
 }
+
+func TestInterleavings(t *testing.T) {
+	t.Parallel()
+	storetest.Interleavings(t, 100, func(_ *testing.T, now func() time.Time) []store.Metadata {
+		m := memory.NewMetadata(&memory.MetadataOptions{Now: now})
+		return []store.Metadata{m, m}
+	})
+}

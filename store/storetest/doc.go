@@ -20,6 +20,9 @@
 // A writer that was given up, and whose calls reach the store late, is a zombie. The kit holds its calls up before they
 // begin; [Zombies] is for a driver that holds them up on the wire, or in the middle of a body.
 //
+// What clients and collectors do to each other is proved by [Interleavings], in every order of their calls and at once. It is
+// part of [Metadata], with a few seeds; who has changed a statement that locks runs it by itself, with many.
+//
 // [HookObjects] and [HookMetadata] wrap a store with a [Hook], which fails calls before they happen or loses their
 // answers after they did. The kit proves with them that every event can be sent again; they serve as well to test
 // what stands on a store.

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -195,9 +196,10 @@ func pushedBetween(t *testing.T, m *index) {
 			}
 			require.NoError(t, step())
 		}
-		x.requireKept(t, "pushed again before the object was deleted")
-		require.NotEmpty(t, x.promises, "nothing refuses a push while its former content is collected")
-		survived++
+		content, err := m.last.Content(t.Context(), x.repository, x.digest())
+		if err == nil && b.has(content.Key) && !slices.Contains(m.garbage(t), content.Key) {
+			survived++
+		}
 	}
 	require.Equal(t, 10, survived, "content that is pushed again between the collector's decision and its deletion of the object survives ten of ten times")
 	requireNothingLeft(t, m, b)
