@@ -3,6 +3,7 @@ package memory
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -99,7 +100,7 @@ func (m *Metadata) linkedAnywhere(d digest.Digest) bool {
 
 // PreviewCandidates implements [store.Collector].
 func (m *Metadata) PreviewCandidates(ctx context.Context, grace time.Duration, after store.Candidate, limit int) (previews []store.Preview, err error) {
-	all, err := m.Candidates(ctx, grace, len(m.candidates))
+	all, err := m.Candidates(ctx, grace, math.MaxInt)
 	if err != nil {
 		return nil, err
 	}

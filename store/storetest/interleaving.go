@@ -155,7 +155,11 @@ func atOnce(t *testing.T, m *index, s scene, seeds int) {
 		var calls []func() error
 		for i, x := range pair {
 			x.client = m.handle(round + i)
-			calls = append(calls, inTurn(s.client(x)))
+			if s.crowd {
+				calls = append(calls, s.client(x)...)
+			} else {
+				calls = append(calls, inTurn(s.client(x)))
+			}
 			calls = append(calls, inTurn((&collector{store: m.handle(round + i + 1), bucket: b}).calls(t.Context())))
 		}
 		for _, err := range r.run(calls...) {

@@ -21,22 +21,23 @@ type scene struct {
 	prepare func(t *testing.T, x *stage)
 	// client returns the client's calls. Their number is always the same. Typed errors refuse the client, others are returned.
 	client func(x *stage) []func() error
+	crowd  bool // each call is a client's of its own, where they come at once
 }
 
 // scenes returns what a client may be doing while a collector works.
 func scenes() []scene {
 	return []scene{
-		{"Finish", prepareNothing, finishClient},
-		{"FinishOfAnAbandonedUpload", prepareUpload, abandonedClient},
-		{"Head", prepareNothing, headClient},
-		{"Mount", prepareNothing, mountClient},
-		{"ManifestPut", prepareNothing, manifestClient},
-		{"ManifestDelete", prepareImage, deleteClient},
-		{"TagMove", prepareTag, tagClient},
-		{"Push", prepareNothing, pushClient},
-		{"RepositoryDelete", prepareShared, repositoryClient},
-		{"DeletesOfTwoThatShareALayer", prepareTwo, twoDeletesClient},
-		{"Collector", prepareImage, collectorClient},
+		{"Finish", prepareNothing, finishClient, false},
+		{"FinishOfAnAbandonedUpload", prepareUpload, abandonedClient, false},
+		{"Head", prepareNothing, headClient, false},
+		{"Mount", prepareNothing, mountClient, false},
+		{"ManifestPut", prepareNothing, manifestClient, false},
+		{"ManifestDelete", prepareImage, deleteClient, false},
+		{"TagMove", prepareTag, tagClient, false},
+		{"Push", prepareNothing, pushClient, false},
+		{"RepositoryDelete", prepareShared, repositoryClient, false},
+		{"DeletesOfTwoThatShareALayer", prepareTwo, twoDeletesClient, true},
+		{"Collector", prepareImage, collectorClient, false},
 	}
 }
 
@@ -49,8 +50,11 @@ type stage struct {
 	repository, other string
 	layer             string // the bytes
 	session           store.Session
-	refused, absent   bool
-	promises          []func(t *testing.T, message string) // of what was acknowledged
+	absent            bool
+
+	mu       sync.Mutex
+	refused  bool
+	promises []func(t *testing.T, message string) // of what was acknowledged
 }
 
 // newStage prepares a scene in repositories of its own, around a layer that is others' too, if they have the same bytes.
@@ -76,6 +80,8 @@ func (x *stage) settle(err error, acknowledged func(), typed ...error) error {
 	}
 	var missing *store.MissingError
 	if errors.As(err, &missing) || slices.ContainsFunc(typed, func(target error) bool { return errors.Is(err, target) }) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
 		x.refused = true
 		return nil
 	}
