@@ -90,6 +90,8 @@ func (x *stage) settle(err error, acknowledged func(), typed ...error) error {
 
 // promise is what the client may rely on from now on.
 func (x *stage) promise(kept func(t *testing.T, message string)) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	x.promises = append(x.promises, kept)
 }
 
