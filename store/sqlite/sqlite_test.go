@@ -18,6 +18,9 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(crashPath); path != "" {
 		writeUntilKilled(path)
 	}
+	if path := os.Getenv(collectCrashPath); path != "" {
+		collectUntilKilled(path)
+	}
 	os.Exit(m.Run())
 }
 
