@@ -14,30 +14,20 @@ import (
 func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int) ([]store.Candidate, error) {
 	// A range of the index by time.
 	return query(ctx, m, "candidates", `
-		select repository, digest, touched from {schema}.candidates
+		select repository, digest, touched, deleted from {schema}.candidates
 		where touched <= (select {now} - $2::interval)
 		order by touched, repository, digest limit $3`,
-		[]any{m.clock(), idle, max(limit, 0)},
-		func(scan func(...any) error) (candidate store.Candidate, err error) {
-			err = scan(&candidate.Repository, &candidate.Digest, &candidate.Touched)
-			candidate.Touched = candidate.Touched.UTC()
-			return candidate, err
-		})
+		[]any{m.clock(), idle, max(limit, 0)}, scanCandidate)
 }
 
 // Garbage implements [store.Ledger]. It is one statement, and one round trip.
 func (m *Metadata) Garbage(ctx context.Context, age time.Duration, limit int) ([]store.Garbage, error) {
 	// A range of the index by time.
 	return query(ctx, m, "garbage", `
-		select key, condemned from {schema}.garbage
+		select key, condemned, tries, unfinished from {schema}.garbage
 		where condemned <= (select {now} - $2::interval)
 		order by condemned, key limit $3`,
-		[]any{m.clock(), age, max(limit, 0)},
-		func(scan func(...any) error) (garbage store.Garbage, err error) {
-			err = scan(&garbage.Key, &garbage.Condemned)
-			garbage.Condemned = garbage.Condemned.UTC()
-			return garbage, err
-		})
+		[]any{m.clock(), age, max(limit, 0)}, scanGarbage)
 }
 
 // touch queues the statement that makes contents of the repository candidates, or touches them if they are.
@@ -50,7 +40,8 @@ func (tx *transaction) touch(repository string, digests ...digest.Digest) {
 		tx.m.clock(), repository, sorted(digests))
 }
 
-// condemn queues the statement that makes garbage of keys that the transaction stops naming.
+// condemn queues the statement that makes garbage of keys that the transaction stops naming. Writes may still be on their way
+// to them.
 func (tx *transaction) condemn(keys ...store.Key) {
 	if len(keys) == 0 {
 		return

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -86,22 +87,35 @@ func references(references []store.Reference) []digest.Digest {
 
 // describe queues the statement that writes the manifest's row: what is told of it now wins.
 func (tx *transaction) describe(repository string, manifest store.Manifest, annotations *string) {
-	// One row by its key, which is locked if it need not be written. The repository's row is locked, and so is its id.
+	// One row by its key, which is locked if it need not be written: when it was pushed is kept to the minute. The repository's row is locked, and so is its id.
 	tx.exec(`
 		insert into {schema}.manifests as m (repository, digest, media_type, artifact_type, subject, annotations, size, pushed)
 		values ((select id from {schema}.repositories where name = $2), $3, $4, $5, $6, $7, $8, {now})
 		on conflict (repository, digest) do update
 		set media_type = excluded.media_type, artifact_type = excluded.artifact_type, subject = excluded.subject,
-			annotations = excluded.annotations, size = excluded.size
-		where (m.media_type, m.artifact_type, m.subject, m.annotations)
-			is distinct from (excluded.media_type, excluded.artifact_type, excluded.subject, excluded.annotations)`,
+			annotations = excluded.annotations, size = excluded.size, pushed = excluded.pushed
+		where m.pushed <= excluded.pushed - interval '1 minute'
+			or (m.media_type, m.artifact_type, m.subject, m.annotations)
+				is distinct from (excluded.media_type, excluded.artifact_type, excluded.subject, excluded.annotations)`,
 		tx.m.clock(), repository, manifest.Digest.String(), encodeText(manifest.MediaType), encodeText(manifest.ArtifactType),
 		manifest.Subject.String(), annotations, len(manifest.Bytes))
 }
 
 // DeleteManifest implements [store.Catalog]. It is 11 statements, 12 if the repository goes with it, and two round trips.
 func (m *Metadata) DeleteManifest(ctx context.Context, repository string, d digest.Digest, locked func(tag string) bool) error {
-	return change(ctx, m, "delete manifest", func(ctx context.Context, tx *transaction) error {
+	return m.deleteManifest(ctx, "delete manifest", repository, d, func(f family) error {
+		if locked != nil {
+			if i := slices.IndexFunc(f.tags, locked); i >= 0 {
+				return &store.TagLockedError{Tag: f.tags[i]}
+			}
+		}
+		return nil
+	})
+}
+
+// deleteManifest deletes a manifest if it may go.
+func (m *Metadata) deleteManifest(ctx context.Context, what, repository string, d digest.Digest, may func(family) error) error {
+	return change(ctx, m, what, func(ctx context.Context, tx *transaction) error {
 		touched := tx.touchFamily(repository, d)
 		lock := tx.lockLink(repository, d)
 		parent := tx.parent(repository, d)
@@ -120,10 +134,8 @@ func (m *Metadata) DeleteManifest(ctx context.Context, repository string, d dige
 		if by := (*parent)[0]; by != "" {
 			return &store.ReferencedError{By: by}
 		}
-		if locked != nil {
-			if i := slices.IndexFunc(manifest.tags, locked); i >= 0 {
-				return &store.TagLockedError{Tag: manifest.tags[i]}
-			}
+		if err := may(manifest); err != nil {
+			return err
 		}
 		if slices.ContainsFunc(manifest.children, func(child string) bool { return !slices.Contains(*touched, child) }) {
 			return errAgain // it was put, or put again, since they were touched
@@ -139,8 +151,8 @@ func (m *Metadata) DeleteManifest(ctx context.Context, repository string, d dige
 func (tx *transaction) touchFamily(repository string, d digest.Digest) *[]string {
 	// A range of the key of edges, and rows of candidates by their keys, in order; each is locked from here on.
 	return values[string](tx, `
-		insert into {schema}.candidates (repository, digest, touched)
-		select $2, family.digest, {now}
+		insert into {schema}.candidates as c (repository, digest, touched, deleted)
+		select $2, family.digest, {now}, family.digest = $3
 		from (
 			select $3 as digest
 			union
@@ -148,28 +160,32 @@ func (tx *transaction) touchFamily(repository string, d digest.Digest) *[]string
 			where repository = (select id from {schema}.repositories where name = $2) and parent = $3
 			order by digest
 		) family
-		on conflict (repository, digest) do update set touched = excluded.touched
+		on conflict (repository, digest) do update set touched = excluded.touched, deleted = c.deleted or excluded.deleted
 		returning digest`,
 		tx.m.clock(), repository, d.String())
 }
 
 // family is what hangs on a manifest.
 type family struct {
-	children []string
-	tags     []string
+	children  []string
+	tags      []string
+	last, now time.Time // when it was last pushed or pulled, and when that was looked at
+	subject   bool      // its subject is here
 }
 
 // family queues a look at a manifest whose link is locked: so nobody gives it a tag, nor edges.
 func (tx *transaction) family(repository string, d digest.Digest) *[]family {
-	// One row by its key, a range of the key of edges, and one of the index of tags by digest.
+	// One row by its key and one by its subject's, a range of the key of edges, and one of the index of tags by digest.
 	return rows(tx, `
 		select
 			array(select child from {schema}.edges where repository = m.repository and parent = m.digest),
-			array(select name from {schema}.tags where repository = m.repository and digest = m.digest order by name)
+			array(select name from {schema}.tags where repository = m.repository and digest = m.digest order by name),
+			greatest(pushed, pulled), {now},
+			coalesce((select true from {schema}.manifests s where s.repository = m.repository and s.digest = m.subject), false)
 		from {schema}.manifests m
-		where m.repository = (select id from {schema}.repositories where name = $1) and m.digest = $2`,
-		[]any{repository, d.String()}, func(scan func(...any) error) (f family, err error) {
-			err = scan(&f.children, &f.tags)
+		where m.repository = (select id from {schema}.repositories where name = $2) and m.digest = $3`,
+		[]any{tx.m.clock(), repository, d.String()}, func(scan func(...any) error) (f family, err error) {
+			err = scan(&f.children, &f.tags, &f.last, &f.now, &f.subject)
 			return f, err
 		})
 }

@@ -63,7 +63,7 @@ func TestSchemaThatDoesNotFitIsRefusedWithWhatToDo(t *testing.T) {
 	require.NoError(t, err)
 	for name, err := range map[string]error{"New": newError(t, pool), "Migrate": postgres.Migrate(t.Context(), pool, nil)} {
 		require.ErrorIs(t, err, postgres.ErrNewerSchema, name)
-		assert.ErrorContains(t, err, `"ocikit" has version 1000, and this program knows up to 1: upgrade it`, name)
+		assert.ErrorContains(t, err, `"ocikit" has version 1000, and this program knows up to 2: upgrade it`, name)
 	}
 	status, err := postgres.Status(t.Context(), pool, nil)
 	require.NoError(t, err)
@@ -73,7 +73,7 @@ func TestSchemaThatDoesNotFitIsRefusedWithWhatToDo(t *testing.T) {
 	require.NoError(t, err)
 	_, err = postgres.New(t.Context(), pool, nil)
 	require.ErrorIs(t, err, postgres.ErrOlderSchema)
-	assert.EqualError(t, err, `postgres: older schema: "ocikit" has version 0, and this program needs 1: run "ocikit migrate up"`)
+	assert.EqualError(t, err, `postgres: older schema: "ocikit" has version 0, and this program needs 2: run "ocikit migrate up"`)
 }
 
 func newError(t *testing.T, pool *pgxpool.Pool) error {
@@ -181,7 +181,7 @@ func TestMigrationsAreFilesOfPlainSQL(t *testing.T) {
 	require.NoError(t, err)
 	names, err := fs.Glob(files, "*")
 	require.NoError(t, err)
-	require.Equal(t, []string{"00001_index.sql"}, names)
+	require.Equal(t, []string{"00001_index.sql", "00002_collector.sql"}, names)
 	text, err := fs.ReadFile(files, names[0])
 	require.NoError(t, err)
 	assert.Contains(t, string(text), `create table "my_schema".contents (`)

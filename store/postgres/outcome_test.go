@@ -140,6 +140,7 @@ func TestErrorsTellWhetherToTryAgain(t *testing.T) {
 		return func(config *pgxpool.Config) { config.ConnConfig.RuntimeParams[name] = value }
 	}
 	put := func(ctx context.Context, m store.Metadata) error { return m.PutContent(ctx, "a", inline("x")) }
+	grantVersions(t, schema)
 	for name, test := range map[string]struct {
 		change      func(*pgxpool.Config)
 		unavailable bool
@@ -152,7 +153,7 @@ func TestErrorsTellWhetherToTryAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := open(t, newPool(t, 2, grantVersions(t, schema), test.change), &postgres.Options{Schema: schema})
+			m := open(t, newPool(t, 2, test.change), &postgres.Options{Schema: schema})
 			if strings.HasSuffix(name, "Timeout") {
 				s := &stage{schema: schema, rival: acquire(t, newPool(t, 1))}
 				s.begin(t)
@@ -168,13 +169,12 @@ func TestErrorsTellWhetherToTryAgain(t *testing.T) {
 }
 
 // grantVersions lets every role see the schema's version, and nothing else.
-func grantVersions(t *testing.T, schema string) func(*pgxpool.Config) {
+func grantVersions(t *testing.T, schema string) {
 	t.Helper()
 	conn := acquire(t, newPool(t, 1))
 	_, err := conn.Exec(t.Context(), "grant usage on schema "+schema+" to pg_monitor; grant select on "+schema+".goose_db_version to pg_monitor",
 		pgx.QueryExecModeSimpleProtocol)
 	require.NoError(t, err)
-	return func(*pgxpool.Config) {}
 }
 
 func isUnavailable(err error) bool { return assert.ErrorIs(new(testing.T), err, store.ErrUnavailable) }

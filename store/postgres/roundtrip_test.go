@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -89,10 +90,18 @@ func TestCallsTakeTheirRoundTrips(t *testing.T) {
 				"Manifest by tag": 1, "Manifest by digest": 1, "PutManifest": 2, "PutManifest that moves a tag": 2, "DeleteManifest": 2,
 				"Tags": 1, "DeleteTag": 1, "Referrers": 1, "Repositories": 1, "Holders": 1, "Candidates": 1, "Garbage": 1,
 				"CreateSession": 1, "Session": 1, "ClaimSession": 2, "SaveSession": 2, "FinishSession": 2, "DropSession": 2, "Ping": 1,
+				"Due": 1, "ReviewCandidates": 3, "ReviewCandidates, none due": 2, "PreviewCandidates": 1, "SettleCandidate": 1,
+				"TakeGarbage": 2, "ForgetGarbage": 1, "EndSessions": 3, "EndSessions, none due": 2, "DeleteRepository": 1,
+				"DrainRepositories": 6, "DrainRepositories, none": 2, "UnknownKeys": 1, "CondemnKeys": 1, "StoredContents": 1,
+				"MarkContent": 1, "Dependents": 1, "RecordPulls": 1, "ManifestRecords": 1, "TagRecords": 1, "ExpireManifest": 2,
+				"ExpireTag": 2,
 			}
 			if mode == pgx.QueryExecModeDescribeExec { // it asks for the types of each batch first
 				for call := range want {
 					want[call] *= 2
+					if strings.Contains(call, ", none") {
+						want[call]-- // the end of a transaction that has nothing to do
+					}
 				}
 			}
 			assert.Equal(t, want, rounds[2], "round trips of each call in mode %s", mode)
@@ -162,5 +171,53 @@ func countCalls(t *testing.T, m *postgres.Metadata, repository string, asked *at
 		}
 		do("DropSession", func() error { _, err := m.DropSession(ctx, ref); return err })
 	}
+	countCollectorsCalls(t, m, do)
 	return counts
+}
+
+// countCollectorsCalls makes each call of the collector, in a repository of its own. Of what others have left it takes one.
+func countCollectorsCalls(t *testing.T, m *postgres.Metadata, do func(name string, call func() error)) {
+	t.Helper()
+	ctx, repository := t.Context(), "collected/"+store.NewID()
+	id := store.NewID()
+	layer := store.Content{Digest: digest.FromString(id), Size: 5, Key: store.NewBlobKey()}
+	require.NoError(t, m.CreateSession(ctx, id, repository, ""))
+	require.NoError(t, m.FinishSession(ctx, store.Finish{ID: id, Content: layer}))
+	put := manifest(repository, "manifest "+id, "latest")
+	put.References = []store.Reference{{Digest: layer.Digest}}
+	require.NoError(t, m.PutManifest(ctx, put))
+	d := put.Manifest.Digest
+	do("RecordPulls", func() error {
+		return m.RecordPulls(ctx, []store.Pull{{Repository: repository, Digest: d, Tag: "latest"}})
+	})
+	do("ManifestRecords", func() error { _, err := m.ManifestRecords(ctx, repository, "", 10); return err })
+	do("TagRecords", func() error { _, err := m.TagRecords(ctx, repository, "", 10); return err })
+	do("StoredContents", func() error { _, err := m.StoredContents(ctx, "", 10); return err })
+	do("Dependents", func() error { _, err := m.Dependents(ctx, layer.Digest, store.ManifestAt{}, 10); return err })
+	unknown := []store.Key{store.NewBlobKey(), layer.Key}
+	do("UnknownKeys", func() error { _, err := m.UnknownKeys(ctx, unknown); return err })
+	do("CondemnKeys", func() error { _, err := m.CondemnKeys(ctx, unknown); return err })
+	do("MarkContent", func() error { _, err := m.MarkContent(ctx, layer.Digest, layer.Key, true); return err })
+	do("ExpireTag", func() error {
+		return m.ExpireTag(ctx, store.TagExpiry{Repository: repository, Tag: "latest", Digest: d})
+	})
+	do("ExpireManifest", func() error { return m.ExpireManifest(ctx, store.ManifestExpiry{Repository: repository, Digest: d}) })
+	do("Due", func() error { _, err := m.Due(ctx, store.Deadlines{}); return err })
+	do("PreviewCandidates", func() error { _, err := m.PreviewCandidates(ctx, 0, store.Candidate{}, 3); return err })
+	do("ReviewCandidates", func() error { _, err := m.ReviewCandidates(ctx, store.Review{Limit: 3}); return err })
+	do("ReviewCandidates, none due", func() error {
+		_, err := m.ReviewCandidates(ctx, store.Review{Grace: 10000 * time.Hour, Limit: 5})
+		return err
+	})
+	do("SettleCandidate", func() error { return m.SettleCandidate(ctx, store.Candidate{Repository: repository, Digest: d}) })
+	do("TakeGarbage", func() error { _, err := m.TakeGarbage(ctx, store.Take{Again: time.Hour, Limit: 5}); return err })
+	do("ForgetGarbage", func() error { return m.ForgetGarbage(ctx, unknown) })
+	require.NoError(t, m.CreateSession(ctx, store.NewID(), repository, ""))
+	do("EndSessions", func() error { _, err := m.EndSessions(ctx, store.Life{Idle: -time.Hour}, 5); return err })
+	do("EndSessions, none due", func() error { _, err := m.EndSessions(ctx, store.Life{Idle: 10000 * time.Hour}, 5); return err })
+	put.AllowMissing = true
+	require.NoError(t, m.PutManifest(ctx, put))
+	do("DeleteRepository", func() error { return m.DeleteRepository(ctx, repository) })
+	do("DrainRepositories", func() error { _, err := m.DrainRepositories(ctx, 100); return err })
+	do("DrainRepositories, none", func() error { _, err := m.DrainRepositories(ctx, 100); return err })
 }

@@ -42,6 +42,7 @@ type claimedTags struct {
 type existingTag struct {
 	name   string
 	digest digest.Digest
+	stale  bool // it was pushed more than a minute ago
 }
 
 // claimTags queues the statements that lock the put's tags: those that are absent are created, as the put wants them, and the
@@ -53,20 +54,20 @@ func (tx *transaction) claimTags(put store.ManifestPut) (tags claimedTags) {
 	names := sorted(put.Tags)
 	// Rows by their keys, in order. Who creates one at the same time is waited for.
 	tags.created = values[string](tx, `
-		insert into {schema}.tags (repository, name, digest)
-		select r.id, n, $2 from (select (select id from {schema}.repositories where name = $1)) r (id), unnest($3::text[]) n
+		insert into {schema}.tags (repository, name, digest, pushed)
+		select r.id, n, $3, {now} from (select (select id from {schema}.repositories where name = $2)) r (id), unnest($4::text[]) n
 		on conflict do nothing
 		returning name`,
-		put.Repository, put.Manifest.Digest.String(), names)
+		tx.m.clock(), put.Repository, put.Manifest.Digest.String(), names)
 	// Locks rows by their keys, in order, and tells what they point to once whoever moves them has done.
 	tags.existing = rows(tx, `
-		select locked.name, locked.digest from unnest($2::text[]) n
+		select locked.name, locked.digest, locked.pushed <= {now} - interval '1 minute' from unnest($3::text[]) n
 		cross join lateral (
-			select name, digest from {schema}.tags
-			where repository = (select id from {schema}.repositories where name = $1) and name = n for update
+			select name, digest, pushed from {schema}.tags
+			where repository = (select id from {schema}.repositories where name = $2) and name = n for update
 		) locked`,
-		[]any{put.Repository, names}, func(scan func(...any) error) (tag existingTag, err error) {
-			err = scan(&tag.name, &tag.digest)
+		[]any{tx.m.clock(), put.Repository, names}, func(scan func(...any) error) (tag existingTag, err error) {
+			err = scan(&tag.name, &tag.digest, &tag.stale)
 			return tag, err
 		})
 	return tags
@@ -77,12 +78,12 @@ func (tx *transaction) moveTags(put store.ManifestPut, tags claimedTags) error {
 	if len(put.Tags) == 0 {
 		return nil
 	}
-	current := map[string]digest.Digest{}
+	current, stale := map[string]digest.Digest{}, map[string]bool{}
 	for _, tag := range *tags.existing {
-		current[tag.name] = tag.digest
+		current[tag.name], stale[tag.name] = tag.digest, tag.stale
 	}
 	for _, name := range *tags.created {
-		current[name] = ""
+		current[name], stale[name] = "", false
 	}
 	var moved []string
 	for _, tag := range put.Tags {
@@ -93,20 +94,20 @@ func (tx *transaction) moveTags(put store.ManifestPut, tags claimedTags) error {
 		if !put.Condition.Met(now) {
 			return store.ErrConditionFailed
 		}
-		if now == "" || now == put.Manifest.Digest {
+		if now == "" || now == put.Manifest.Digest && !stale[tag] {
 			continue
 		}
-		if put.Locked != nil && put.Locked(tag) {
+		if now != put.Manifest.Digest && put.Locked != nil && put.Locked(tag) {
 			return &store.TagLockedError{Tag: tag}
 		}
 		moved = append(moved, tag)
 	}
 	for _, tag := range sorted(moved) {
-		// One row by its key, which is locked.
+		// One row by its key, which is locked. A tag that is moved has not been pulled.
 		tx.exec(`
-			update {schema}.tags set digest = $3
-			where repository = (select id from {schema}.repositories where name = $1) and name = $2`,
-			put.Repository, tag, put.Manifest.Digest.String())
+			update {schema}.tags set pulled = case when digest = $4 then pulled end, digest = $4, pushed = {now}
+			where repository = (select id from {schema}.repositories where name = $2) and name = $3`,
+			tx.m.clock(), put.Repository, tag, put.Manifest.Digest.String())
 	}
 	return nil
 }

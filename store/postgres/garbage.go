@@ -1,0 +1,112 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// TakeGarbage implements [store.Collector]. It is two statements, and two round trips.
+func (m *Metadata) TakeGarbage(ctx context.Context, take store.Take) ([]store.Garbage, error) {
+	var taken []store.Garbage
+	err := change(ctx, m, "take garbage", func(ctx context.Context, tx *transaction) error {
+		// A range of the index by time, in which only what is unfinished, and was condemned between the two times, is passed over.
+		// Locks the rows, but for those that another collector is taking.
+		due := rows(tx, `
+			select key, condemned, tries + 1, unfinished from {schema}.garbage
+			where condemned <= (select {now} - $2::interval) and (not unfinished or condemned <= (select {now} - $3::interval))
+			order by condemned, key limit $4 for update skip locked`,
+			[]any{m.clock(), take.Delay, take.Unfinished, max(take.Limit, 0)}, scanGarbage)
+		if err := tx.roundTrip(ctx); err != nil {
+			return err
+		}
+		if taken = *due; len(taken) == 0 {
+			return errNothing
+		}
+		keys := make([]store.Key, len(taken))
+		for i, garbage := range taken {
+			keys[i] = garbage.Key
+		}
+		// Rows by their keys, which are locked.
+		tx.exec(`
+			update {schema}.garbage
+			set tries = tries + 1, condemned = {now} + $2::interval - case when unfinished then $4::interval else $3::interval end
+			where ctid = any(array(
+				select found.ctid from unnest($5::text[]) k
+				cross join lateral (select ctid from {schema}.garbage where key = k limit 1) found))`,
+			m.clock(), take.Again, take.Delay, take.Unfinished, texts(keys))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return taken, nil
+}
+
+func scanGarbage(scan func(...any) error) (garbage store.Garbage, err error) {
+	err = scan(&garbage.Key, &garbage.Condemned, &garbage.Tries, &garbage.Unfinished)
+	garbage.Condemned = garbage.Condemned.UTC()
+	return garbage, err
+}
+
+// ForgetGarbage implements [store.Collector]. It is one statement, and one round trip; by itself it is a transaction.
+func (m *Metadata) ForgetGarbage(ctx context.Context, keys []store.Key) error {
+	// Rows by their keys, in order.
+	_, err := single(ctx, m, "forget garbage", `
+		delete from {schema}.garbage where ctid = any(array(
+			select locked.ctid from unnest($1::text[]) k
+			cross join lateral (select ctid from {schema}.garbage where key = k for update) locked))
+		returning key`,
+		[]any{sorted(keys)}, scanOne[string])
+	return err
+}
+
+// EndSessions implements [store.Collector]. It is one statement if none is due, else three and two for each session that was
+// under way, and three round trips. It never waits for a lock.
+func (m *Metadata) EndSessions(ctx context.Context, life store.Life, limit int) (store.Ended, error) {
+	var ended store.Ended
+	err := change(ctx, m, "end sessions", func(ctx context.Context, tx *transaction) error {
+		ended = store.Ended{}
+		idle, total, tombstone := lifeOf(life)
+		type victim struct {
+			id    string
+			state store.SessionState
+		}
+		// A range of the index by start. Locks the rows: whoever writes to one is passed over, and nobody can any more.
+		due := rows(tx, `
+			select id, state from {schema}.sessions where `+dead("$2", "$3", "$4")+`
+			order by started, id limit $5 for update skip locked`,
+			[]any{m.clock(), idle, total, tombstone, max(limit, 0)}, func(scan func(...any) error) (v victim, err error) {
+				err = scan(&v.id, &v.state)
+				return v, err
+			})
+		if err := tx.roundTrip(ctx); err != nil {
+			return err
+		}
+		if len(*due) == 0 {
+			return errNothing
+		}
+		var ids []string
+		var looks []*[]timedSession
+		for _, victim := range *due {
+			ids = append(ids, victim.id)
+			if victim.state == store.SessionFinished {
+				ended.Tombstones++
+				continue
+			}
+			looks = append(looks, rows(tx, selectSession, []any{m.clock(), victim.id}, scanSession(victim.id)))
+		}
+		// Rows by their keys, which are locked; their parts and tails go with them.
+		tx.exec(`delete from {schema}.sessions where id = any($1)`, ids)
+		if err := tx.roundTrip(ctx); err != nil {
+			return err
+		}
+		for _, look := range looks {
+			session, _ := first(look)
+			ended.Sessions = append(ended.Sessions, session.Session)
+			tx.condemn(session.Keys()...)
+		}
+		return nil
+	})
+	return ended, err
+}
