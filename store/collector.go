@@ -52,8 +52,8 @@ type Collector interface {
 	DeleteRepository(ctx context.Context, repository string) error
 
 	// DrainRepositories deletes up to limit rows of what hangs on repositories that were deleted: their tags, edges, manifests,
-	// and links, whose contents become candidates, touched now, of the repository "". It returns how many it deleted; 0
-	// means that no repository is left to be drained by this caller now.
+	// and links. What edges and links led to becomes a candidate, touched now, of the repository "". It returns how many rows it
+	// deleted; 0 means that no repository is left to be drained by this caller now.
 	DrainRepositories(ctx context.Context, limit int) (int, error)
 }
 
@@ -166,7 +166,7 @@ type Retention interface {
 
 	// ExpireManifest is DeleteManifest of one that has no tag, for a policy. Everything that the policy decided by is looked at
 	// again, in the transaction: it fails with ErrConditionFailed if the manifest has a tag, was pushed or pulled within
-	// expiry.Quiet, or has a subject that is here and expiry.Orphan is set; with ErrManifestUnknown or *ReferencedError.
+	// expiry.Quiet, or has a subject that is here while expiry.Orphan is set; with ErrManifestUnknown or *ReferencedError.
 	ExpireManifest(ctx context.Context, expiry ManifestExpiry) error
 
 	// ExpireTag is DeleteTag for a policy: it fails with ErrConditionFailed if the tag points to another manifest by now, or
@@ -187,7 +187,7 @@ type ManifestRecord struct {
 	MediaType string
 	Size      int64         // of the manifest's own bytes
 	Subject   digest.Digest // or ""
-	Pushed    time.Time     // last
+	Pushed    time.Time     // last, within the minute
 	Pulled    time.Time     // last, within the hour; zero: not that anybody knows
 	Tagged    bool          // it has some tag
 	Parent    bool          // some manifest refers to it
@@ -197,7 +197,7 @@ type ManifestRecord struct {
 type TagRecord struct {
 	Name   string
 	Digest digest.Digest
-	Pushed time.Time // last, as this tag
+	Pushed time.Time // last, as this tag, within the minute
 	Pulled time.Time // last, as this tag, within the hour; zero: not that anybody knows
 }
 

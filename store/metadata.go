@@ -14,4 +14,7 @@ type Metadata interface {
 	Contents
 	Catalog
 	Ledger
+	Collector
+	Auditor
+	Retention
 }

@@ -24,11 +24,8 @@ func collectorAgainTests() []metadataTest {
 	}
 }
 
-// flakyCollector is the first replica, with each method's first answer lost.
-func (m *index) flakyCollector() metadata { return complete(m.flaky()) }
-
 func againReview(t *testing.T, m *index) {
-	flaky := m.flakyCollector()
+	flaky := m.flaky()
 	content := object("x")
 	m.push(t, repository, content)
 	d := m.putManifest(t, imageOf("team/held", "image"))
@@ -48,7 +45,7 @@ func againReview(t *testing.T, m *index) {
 }
 
 func againGarbage(t *testing.T, m *index) {
-	flaky := m.flakyCollector()
+	flaky := m.flaky()
 	keys := m.condemn(t, 2)
 	m.clock.Advance(delay)
 	var taken []store.Garbage
@@ -63,7 +60,7 @@ func againGarbage(t *testing.T, m *index) {
 }
 
 func againEnd(t *testing.T, m *index) {
-	flaky := m.flakyCollector()
+	flaky := m.flaky()
 	id := m.create(t)
 	s := m.claim(t, id)
 	m.clock.Advance(sessionLife.Idle)
@@ -72,7 +69,7 @@ func againEnd(t *testing.T, m *index) {
 }
 
 func againDelete(t *testing.T, m *index) {
-	ctx, flaky := t.Context(), m.flakyCollector()
+	ctx, flaky := t.Context(), m.flaky()
 	layer := m.putText(t, repository, "layer")
 	put := imageOf(repository, "image", layer)
 	d := m.putManifest(t, put, "latest")
@@ -103,7 +100,7 @@ func againDelete(t *testing.T, m *index) {
 }
 
 func againAudit(t *testing.T, m *index) {
-	flaky := m.flakyCollector()
+	flaky := m.flaky()
 	content, orphan := object("x"), store.NewBlobKey()
 	m.push(t, repository, content)
 	again(t, "CondemnKeys", func() error { _, err := flaky.CondemnKeys(t.Context(), []store.Key{orphan}); return err })
@@ -116,7 +113,7 @@ func againAudit(t *testing.T, m *index) {
 }
 
 // collectorLooks returns a call of each method of the collector that only reads.
-func collectorLooks(m metadata) map[string]func(ctx context.Context) error {
+func collectorLooks(m store.Metadata) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
 		"Due": func(ctx context.Context) error { _, err := m.Due(ctx, store.Deadlines{}); return err },
 		"PreviewCandidates": func(ctx context.Context) error {
@@ -138,7 +135,7 @@ func collectorLooks(m metadata) map[string]func(ctx context.Context) error {
 }
 
 func againLooks(t *testing.T, m *index) {
-	for method, look := range collectorLooks(m.flakyCollector()) {
+	for method, look := range collectorLooks(m.flaky()) {
 		again(t, method, func() error { return look(t.Context()) })
 	}
 	for method, look := range collectorLooks(m.last) {

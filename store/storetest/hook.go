@@ -27,7 +27,7 @@ type Hook struct {
 func HookObjects(o store.Objects, h Hook) store.Objects { return &hookedObjects{o, h} }
 
 // HookMetadata returns m with h around each call.
-func HookMetadata(m store.Metadata, h Hook) store.Metadata { return &hookedMetadata{complete(m), h} }
+func HookMetadata(m store.Metadata, h Hook) store.Metadata { return &hookedMetadata{m, h} }
 
 // do makes a call that returns nothing but an error.
 func (h Hook) do(ctx context.Context, method string, call func() error) error {
@@ -103,7 +103,7 @@ func (o *hookedObjects) List(ctx context.Context, prefix string, after store.Key
 }
 
 type hookedMetadata struct {
-	store metadata
+	store store.Metadata
 	hook  Hook
 }
 

@@ -19,7 +19,7 @@ import (
 // It runs each pair of a client and a collector in every order of their calls, and then seeds times at once, through the
 // handles that open returns. [Metadata] does the same with a few seeds.
 func Interleavings(t *testing.T, seeds int, open func(t *testing.T, now func() time.Time) []store.Metadata) {
-	metadataGroup{"Interleaving", collecting(interleavingTests(seeds))}.run(t, open)
+	metadataGroup{"Interleaving", interleavingTests(seeds)}.run(t, open)
 }
 
 // fewSeeds is for a kit that is run always.
@@ -43,7 +43,7 @@ var collectorLife = store.Life{Idle: grace, Total: 2 * grace, Tombstone: 2 * gra
 
 // collector is what one collector does, call by call. Garbage is due at once: no delay hides a mistake.
 type collector struct {
-	store  metadata
+	store  store.Metadata
 	bucket *bucket
 	taken  []store.Key
 }

@@ -32,16 +32,16 @@ func Metadata(t *testing.T, open func(t *testing.T, now func() time.Time) []stor
 		{"Race", raceTests()},
 		{"LostAnswer", metadataLostAnswerTests()},
 		{"Cancelled", metadataCancelTests()},
-		{"Review", collecting(reviewTests())},
-		{"Preview", collecting(previewTests())},
-		{"Garbage", collecting(garbageTests())},
-		{"End", collecting(endTests())},
-		{"Drain", collecting(drainTests())},
-		{"Audit", collecting(auditTests())},
-		{"Retention", collecting(retentionTests())},
-		{"Expiry", collecting(expiryTests())},
-		{"Again", collecting(collectorAgainTests())},
-		{"Interleaving", collecting(interleavingTests(fewSeeds))},
+		{"Review", reviewTests()},
+		{"Preview", previewTests()},
+		{"Garbage", garbageTests()},
+		{"End", endTests()},
+		{"Drain", drainTests()},
+		{"Audit", auditTests()},
+		{"Retention", retentionTests()},
+		{"Expiry", expiryTests()},
+		{"Again", collectorAgainTests()},
+		{"Interleaving", interleavingTests(fewSeeds)},
 	} {
 		group.run(t, open)
 	}
@@ -64,6 +64,15 @@ func (g metadataGroup) run(t *testing.T, open func(t *testing.T, now func() time
 	})
 }
 
+// openIndex opens the store under test.
+func openIndex(t *testing.T, open func(t *testing.T, now func() time.Time) []store.Metadata) *index {
+	t.Helper()
+	clock := NewClock()
+	handles := open(t, clock.Now)
+	require.NotEmpty(t, handles, "the function that opens the store must return a handle")
+	return &index{first: handles[0], last: handles[len(handles)-1], clock: clock}
+}
+
 // metadataTest is one behaviour of [store.Metadata].
 type metadataTest struct {
 	name string
@@ -72,13 +81,12 @@ type metadataTest struct {
 
 // index is the store under test, as two replicas see it. Tests change it through first and look at it through last.
 type index struct {
-	first, last metadata
+	first, last store.Metadata
 	clock       *Clock
-	collects    bool
 }
 
 // handle returns one of the two replicas, by turns.
-func (m *index) handle(i int) metadata {
+func (m *index) handle(i int) store.Metadata {
 	if i%2 == 0 {
 		return m.first
 	}

@@ -44,7 +44,7 @@ func scenes() []scene {
 // stage is where a scene is played: a repository of its own, with a layer that is a candidate.
 type stage struct {
 	ctx               context.Context
-	client            metadata
+	client            store.Metadata
 	m                 *index
 	bucket            *bucket
 	repository, other string
