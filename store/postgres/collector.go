@@ -61,7 +61,7 @@ func (m *Metadata) ReviewCandidates(ctx context.Context, review store.Review) (s
 		// A range of the index by time. Locks rows: nobody touches them, or refers to what they are, before this is committed.
 		due := rows(tx, `
 			select repository, digest, touched, deleted from {schema}.candidates
-			where touched <= (select {now} - $2::interval)
+			where touched <= {began} - $2::interval
 			order by touched, repository, digest limit $3 for update skip locked`,
 			[]any{m.clock(), review.Grace, max(review.Limit, 0)}, scanCandidate)
 		if err := tx.roundTrip(ctx); err != nil {
@@ -97,7 +97,7 @@ type looks struct {
 	contents     *[]string // whose rows are locked
 	links        *[]int    // ordinals of candidates whose links are locked
 	repositories *[]int64  // that are locked against others who delete links
-	ending       *[]int64  // that have no other links than these
+	ending       *[]int64  // that may have no other links than these
 	ended        *[]int64  // of these, the ones that are locked so that they can go
 	found        *[]look   // one for each candidate
 }
@@ -136,17 +136,17 @@ func (tx *transaction) lookAt(candidates []store.Candidate) (l looks) {
 		cross join lateral (select id from {schema}.repositories where name = n for no key update skip locked) locked`,
 		names)
 	ending := `
-		select r.id from (select name, array_agg(digest) as digests from unnest($1::text[], $2::text[]) k (name, digest) group by name) k
+		select r.id from (select name, count(*) as most from unnest($1::text[]) name group by name) k
 		cross join lateral (
 			select id from {schema}.repositories r
-			where name = k.name and not exists (
-				select from {schema}.links l where l.repository = r.id and l.digest <> all(k.digests))
-			%s
+			where name = k.name and (select count(*) from (
+				select from {schema}.links l where l.repository = r.id limit k.most + 1) l) <= k.most
+			limit 1 %s
 		) r`
-	// Rows by their names, and of each the links up to the first that is none of these.
-	l.ending = values[int64](tx, fmt.Sprintf(ending, ""), names, digests)
+	// Rows by their names, and of each the beginning of the range of its links, to see whether it has more than there are candidates.
+	l.ending = values[int64](tx, fmt.Sprintf(ending, ""), names)
 	// Locks them, against those who make links, too.
-	l.ended = values[int64](tx, fmt.Sprintf(ending, "for update skip locked"), names, digests)
+	l.ended = values[int64](tx, fmt.Sprintf(ending, "for update of r skip locked"), names)
 	// Looks, now that nothing of this can change: rows by their keys, and the beginning of a range of each index by child.
 	l.found = rows(tx, `
 		select k.ordinal, r.id,
@@ -190,16 +190,22 @@ type linkKey struct {
 // decide tells what becomes of each candidate. What is not locked stays as it is.
 func (l looks) decide(candidates []store.Candidate, hold func(string) bool, done *store.Reviewed) (v verdicts) {
 	v.ended = *l.ended
+	contents, links := setOf(*l.contents), setOf(*l.links)
+	repositories, ending, ended := setOf(*l.repositories), setOf(*l.ending), setOf(*l.ended)
+	// mayLose reports whether links of the repository can go.
+	mayLose := func(repository int64) bool {
+		return repositories[repository] && (!ending[repository] || ended[repository])
+	}
 	for _, look := range *l.found {
 		candidate := candidates[look.ordinal-1]
 		name := candidate.Digest.String()
-		locked := !look.content || slices.Contains(*l.contents, name)
+		locked := !look.content || contents[name]
 		switch {
 		case candidate.Deleted && !look.manifest && hold != nil && hold(candidate.Repository):
 			done.Held = append(done.Held, candidate)
 			continue
 		case look.link && (look.needed || look.manifest):
-		case look.link && (!locked || !slices.Contains(*l.links, look.ordinal) || !l.mayLose(*look.repository)), !locked:
+		case look.link && (!locked || !links[look.ordinal] || !mayLose(*look.repository)), !locked:
 			done.Left++
 			continue
 		default:
@@ -217,10 +223,12 @@ func (l looks) decide(candidates []store.Candidate, hold func(string) bool, done
 	return v
 }
 
-// mayLose reports whether links of the repository can go.
-func (l looks) mayLose(repository int64) bool {
-	return slices.Contains(*l.repositories, repository) &&
-		(!slices.Contains(*l.ending, repository) || slices.Contains(*l.ended, repository))
+func setOf[T comparable](values []T) map[T]bool {
+	set := make(map[T]bool, len(values))
+	for _, value := range values {
+		set[value] = true
+	}
+	return set
 }
 
 // reviewedContents is how much went.

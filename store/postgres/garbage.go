@@ -14,7 +14,7 @@ func (m *Metadata) TakeGarbage(ctx context.Context, take store.Take) ([]store.Ga
 		// Locks the rows, but for those that another collector is taking.
 		due := rows(tx, `
 			select key, condemned, tries + 1, unfinished from {schema}.garbage
-			where condemned <= (select {now} - $2::interval) and (not unfinished or condemned <= (select {now} - $3::interval))
+			where condemned <= {began} - $2::interval and (not unfinished or condemned <= {began} - $3::interval)
 			order by condemned, key limit $4 for update skip locked`,
 			[]any{m.clock(), take.Delay, take.Unfinished, max(take.Limit, 0)}, scanGarbage)
 		if err := tx.roundTrip(ctx); err != nil {

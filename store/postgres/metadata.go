@@ -104,6 +104,9 @@ const (
 	schemaPlaceholder = "{schema}"
 	// nowPlaceholder stands for the time. Its statement's first argument is [Metadata.clock].
 	nowPlaceholder = "{now}"
+	// beganPlaceholder stands for the time at which the statement began: PostgreSQL knows it when it plans, so that it can tell how
+	// many rows are older. Its statement's first argument is the same.
+	beganPlaceholder = "{began}"
 )
 
 // statement returns the text that the database gets. It is made once for each statement.
@@ -114,6 +117,7 @@ func (m *Metadata) statement(text string) string {
 	made := strings.NewReplacer(
 		schemaPlaceholder, m.schema,
 		nowPlaceholder, `coalesce($1::timestamptz, clock_timestamp())`,
+		beganPlaceholder, `coalesce($1::timestamptz, statement_timestamp())`,
 	).Replace(text)
 	m.statements.Store(text, made)
 	return made

@@ -50,7 +50,7 @@ func (r *recorder) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndDa
 // sorts are parts of the only statements that may sort: what one manifest refers to, and the holders of one digest.
 var sorts = []string{
 	"select child from", "where l.digest = $1 and r.name > $2", "(r.name, p.digest) >", "for update skip locked) locked", "unknown (k) order by k",
-	"and l.digest <> all(k.digests))", "group by name", "k.touched <=",
+	"group by name", "k.touched <=",
 }
 
 // looksAtUploads is part of the only statements that look at every upload under way: those of an audit.

@@ -1,0 +1,115 @@
+package postgres_test
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ocikit/ocikit/store"
+	"github.com/ocikit/ocikit/store/postgres"
+)
+
+// readsPerCandidate is more index entries than a review reads for one candidate of content that goes, with all that its foreign
+// keys look at.
+const readsPerCandidate = 30
+
+// TestCollectorReadsWhatIsDueAndNothingElse lets the database count what the calls read of an index in which a thousand contents of
+// many are garbage.
+func TestCollectorReadsWhatIsDueAndNothingElse(t *testing.T) {
+	t.Parallel()
+	schema := newSchema(t)
+	fill(t, newPool(t, 1), schema, size{tags: 50_000, repositories: 10_000, layers: 1})
+	measureCollector(t, schema, 1000)
+}
+
+// BenchmarkCollectorOnAMillion does the same on an index with a million contents and ten thousand uploads. Its time is the server's
+// whole time, of which the test's log tells each call's.
+func BenchmarkCollectorOnAMillion(b *testing.B) {
+	schema := newSchema(b)
+	fill(b, newPool(b, 1), schema, size{tags: 450_000, repositories: 50_000, layers: 1})
+	for b.Loop() {
+		measureCollector(b, schema, 1000)
+	}
+}
+
+// measureCollector reviews, takes and forgets so many contents, and holds what is read to what is due.
+func measureCollector(t testing.TB, schema string, garbage int) {
+	t.Helper()
+	ctx := t.Context()
+	pool := newPool(t, 1)
+	m := open(t, pool, &postgres.Options{Schema: schema})
+	count := func(most int, what string, call func() error) {
+		t.Helper()
+		before, scanned := reads(t, pool, schema)
+		began := time.Now()
+		require.NoError(t, call(), what)
+		took := time.Since(began)
+		after, scannedAfter := reads(t, pool, schema)
+		t.Logf("%s read %d index entries in %v", what, after-before, took)
+		assert.LessOrEqual(t, after-before, most, "%s: index entries that were read", what)
+		assert.Equal(t, scanned, scannedAfter, "%s: rows that were read by a scan of a whole table", what)
+	}
+	// All that the filled index has is younger than a day.
+	const day = 24 * time.Hour
+	deadlines := store.Deadlines{Grace: day, Delay: day, Unfinished: day, Life: store.Life{Idle: day, Total: day, Tombstone: day}}
+	count(0, "Due, with nothing due", func() error {
+		work, err := m.Due(ctx, deadlines)
+		assert.False(t, work.Any(), "nothing is due")
+		return err
+	})
+	_, err := pool.Exec(ctx, `
+		begin;
+		set local search_path = "`+schema+`", pg_catalog;
+		insert into contents (digest, size, key)
+			select 'sha256:' || encode(sha256(('garbage ' || i)::bytea), 'hex'), 10, 'blobs/garbage-' || i from generate_series(1, `+strconv.Itoa(garbage)+`) i;
+		insert into links (repository, digest) select (select id from repositories where name = 'full'), digest from contents where key like 'blobs/garbage-%';
+		insert into candidates (repository, digest, touched) select 'full', digest, now() - interval '2 days' from contents where key like 'blobs/garbage-%';
+		commit`, pgx.QueryExecModeSimpleProtocol)
+	require.NoError(t, err)
+	count(2, "Due, with candidates due", func() error {
+		work, err := m.Due(ctx, deadlines)
+		assert.Equal(t, store.Work{Candidates: true}, work)
+		return err
+	})
+	count(garbage*readsPerCandidate, "ReviewCandidates", func() error {
+		done, err := m.ReviewCandidates(ctx, store.Review{Grace: day, Limit: garbage})
+		assert.Equal(t, store.Reviewed{Candidates: garbage, Links: garbage, Contents: garbage, Bytes: int64(10 * garbage)}, done)
+		return err
+	})
+	_, err = pool.Exec(ctx, `update "`+schema+`".garbage set condemned = condemned - interval '2 days' where not unfinished`)
+	require.NoError(t, err)
+	var taken []store.Garbage
+	count(4*garbage, "TakeGarbage", func() (err error) {
+		taken, err = m.TakeGarbage(ctx, store.Take{Delay: day, Unfinished: day, Again: time.Hour, Limit: garbage})
+		assert.Len(t, taken, garbage)
+		return err
+	})
+	var keys []store.Key
+	for _, g := range taken {
+		keys = append(keys, g.Key)
+	}
+	count(4*garbage, "ForgetGarbage", func() error { return m.ForgetGarbage(ctx, keys) })
+}
+
+// reads returns how many index entries were read of the schema's tables so far, and how many rows by scans of whole tables, as text
+// that tells which. The pool's only connection has told of all that it has read.
+func reads(t testing.TB, pool *pgxpool.Pool, schema string) (entries int, scanned string) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	_, err := pool.Exec(ctx, `select pg_stat_force_next_flush()`)
+	require.NoError(t, err)
+	_, err = pool.Exec(ctx, `select pg_stat_clear_snapshot()`)
+	require.NoError(t, err)
+	err = pool.QueryRow(ctx, `
+		select (select sum(idx_tup_read)::bigint from pg_stat_user_indexes where schemaname = $1),
+			(select string_agg(relname || ' ' || seq_tup_read, ', ' order by relname) from pg_stat_user_tables where schemaname = $1)`,
+		schema).Scan(&entries, &scanned)
+	require.NoError(t, err)
+	return entries, scanned
+}
