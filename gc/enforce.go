@@ -1,0 +1,89 @@
+package gc
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// policyStep runs the policies over all repositories once in a while, some repositories at a time, so that the other work goes
+// on meanwhile.
+type policyStep struct {
+	*collector
+	next  time.Time // to begin
+	page  []string  // repositories to look at
+	after string    // the last one of the page
+	left  unmatched // nil: not begun
+	said  string    // patterns that were said to match nothing
+}
+
+func (s *policyStep) due() bool {
+	return len(s.policies) > 0 && (s.left != nil || !time.Now().Before(s.next))
+}
+
+func (s *policyStep) run(ctx context.Context, done *Stats) (progress bool, err error) {
+	if s.left == nil {
+		s.left, s.page, s.after = s.policies.unmatched(), nil, ""
+	}
+	for began := time.Now(); time.Since(began) < fast; {
+		if len(s.page) == 0 {
+			if s.page, err = s.meta.Repositories(ctx, s.after, records); err != nil {
+				return false, fmt.Errorf("list repositories: %w", err)
+			}
+			if len(s.page) == 0 {
+				s.end(ctx)
+				return true, nil
+			}
+			s.after = s.page[len(s.page)-1]
+		}
+		repository := s.page[0]
+		s.left.see(repository)
+		if err := s.enforce(ctx, repository, done); err != nil {
+			return false, err
+		}
+		s.page = s.page[1:]
+	}
+	return true, nil
+}
+
+// end ends a run over all repositories, and says which patterns have matched none.
+func (s *policyStep) end(ctx context.Context) {
+	s.next = time.Now().Add(jitter(s.options.PolicyPause))
+	texts := strings.Join(slices.Sorted(maps.Keys(s.left)), ", ")
+	if texts != "" && texts != s.said {
+		s.options.Logger.WarnContext(ctx, "patterns of policies match no repository", "patterns", texts)
+	}
+	s.said, s.left = texts, nil
+}
+
+// enforce deletes what the policy of a repository lets go.
+func (s *policyStep) enforce(ctx context.Context, repository string, done *Stats) error {
+	policy := s.policies.of(repository)
+	if policy == nil {
+		return nil
+	}
+	count := func(what string, err error, n *int) error {
+		switch {
+		case err == nil:
+			*n++
+		case !refused(err):
+			return fmt.Errorf("expire %s of %s: %w", what, repository, err)
+		}
+		return nil
+	}
+	j := judgement{
+		meta: s.meta, policy: policy, repository: repository, now: time.Now(),
+		tag: func(ctx context.Context, expiry store.TagExpiry, _ string) error {
+			return count("tag "+expiry.Tag, s.meta.ExpireTag(ctx, expiry), &done.Tags)
+		},
+		manifest: func(ctx context.Context, expiry store.ManifestExpiry, _ int64, _ string) error {
+			return count("manifest "+expiry.Digest.String(), s.meta.ExpireManifest(ctx, expiry), &done.Manifests)
+		},
+	}
+	return j.run(ctx)
+}

@@ -1,0 +1,114 @@
+package gc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ocikit/ocikit/staging"
+	"github.com/ocikit/ocikit/store"
+)
+
+// Index is the part of [store.Metadata] that collecting and auditing need.
+type Index interface {
+	store.Collector
+	store.Auditor
+	store.Retention
+
+	Repositories(ctx context.Context, after string, limit int) ([]string, error)
+	Holders(ctx context.Context, d digest.Digest, after string, limit int) ([]string, error)
+	Manifest(ctx context.Context, repository string, ref store.ManifestRef) (store.Manifest, error)
+	Referrers(ctx context.Context, repository string, subject digest.Digest, page store.ReferrersPage) ([]ocispec.Descriptor, error)
+}
+
+// Options configures [Run], [Once] and [Preview]. The zero value works, and nil too. A duration that is zero takes its default.
+type Options struct {
+	// Grace is how long content that no manifest refers to is kept since it was last pushed, mounted or asked for. A client
+	// pushes layers first and the manifest last, and has so long for that. Default 24 h.
+	Grace time.Duration
+
+	// Delay is how long an object is kept in the store after the index has stopped naming it, so that reads under way and signed
+	// URLs can finish: no URL may live as long. Default 1 h.
+	Delay time.Duration
+
+	// Life is how long uploads last; what the registry was given. Default, for each of its fields, as [staging.Options] says.
+	Life store.Life
+
+	// WriteTimeout is how long one request to the objects may take; what the registry was given. Default, and at most,
+	// [staging.MaxWriteTimeout]. What a late write may still reach is deleted after a tenth longer than this.
+	WriteTimeout time.Duration
+
+	// Again is after how long an object that could not be deleted is tried again, by any collector. It has to be longer than
+	// deleting a batch takes. Default 10 min.
+	Again time.Duration
+
+	// Pause is how long to wait after a round that found nothing to do, give or take a quarter of it. Default 1 min.
+	Pause time.Duration
+
+	// Batch is how many candidates, sessions, rows or objects one step takes at most. A step that takes longer than 200 ms
+	// is halved, and one that takes less than 50 ms doubled again. Default 1000.
+	Batch int
+
+	Policies    []Policy      // for each repository, the first one that matches it; default none
+	PolicyPause time.Duration // between two runs of the policies over all repositories; default 1 h
+
+	// Pulls is what the registry was given to record pulls; nil: pulls are not known to the policies.
+	Pulls *Pulls
+
+	Logger  *slog.Logger // default: nothing is logged
+	Observe func(Event)  // is told of every step, on the caller's goroutine, and must be quick; nil: nobody is told
+}
+
+// setDefault sets a field that is zero.
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// complete returns the options with their defaults. Its errors name the field.
+func (o *Options) complete() (Options, error) {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"Grace", c.Grace}, {"Delay", c.Delay}, {"WriteTimeout", c.WriteTimeout}, {"Again", c.Again}, {"Pause", c.Pause},
+		{"PolicyPause", c.PolicyPause}, {"Life.Idle", c.Life.Idle}, {"Life.Total", c.Life.Total}, {"Life.Tombstone", c.Life.Tombstone},
+	} {
+		if d.value < 0 {
+			return c, fmt.Errorf("gc options: %s: %v is negative", d.name, d.value)
+		}
+	}
+	if c.Batch < 0 {
+		return c, fmt.Errorf("gc options: Batch: %d is negative", c.Batch)
+	}
+	if err := ValidatePolicies(c.Policies); err != nil {
+		return c, fmt.Errorf("gc options: %w", err)
+	}
+	const hour, day = time.Hour, 24 * time.Hour
+	setDefault(&c.Grace, day)
+	setDefault(&c.Delay, hour)
+	setDefault(&c.Life.Idle, day)
+	setDefault(&c.Life.Total, 6*day)
+	setDefault(&c.Life.Tombstone, day)
+	setDefault(&c.WriteTimeout, staging.MaxWriteTimeout)
+	c.WriteTimeout = min(c.WriteTimeout, staging.MaxWriteTimeout)
+	setDefault(&c.Again, 10*time.Minute)
+	setDefault(&c.Pause, time.Minute)
+	setDefault(&c.Batch, 1000)
+	setDefault(&c.PolicyPause, hour)
+	setDefault(&c.Logger, slog.New(slog.DiscardHandler))
+	return c, nil
+}
+
+// unfinished is the delay of what a write may still reach.
+func (o *Options) unfinished() time.Duration { return max(o.Delay, o.WriteTimeout+o.WriteTimeout/10) }

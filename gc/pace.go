@@ -1,0 +1,97 @@
+package gc
+
+import (
+	"context"
+	"math/rand/v2"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// A batch that takes longer than slow is too large: its transactions keep others waiting. One that takes less than fast
+// may be larger.
+const (
+	slow = 200 * time.Millisecond
+	fast = 50 * time.Millisecond
+)
+
+// pace is how much one step takes.
+type pace struct {
+	most, size int
+}
+
+func newPace(most int) *pace { return &pace{most: most, size: most} }
+
+// keep makes batches of a size of which one takes neither long nor next to nothing. An error says nothing about sizes, but
+// that smaller ones are safer.
+func (p *pace) keep(run func(ctx context.Context, limit int, done *Stats) (bool, error)) func(context.Context, *Stats) (bool, error) {
+	return func(ctx context.Context, done *Stats) (bool, error) {
+		began := time.Now()
+		progress, err := run(ctx, p.size, done)
+		switch took := time.Since(began); {
+		case err != nil || took > slow:
+			p.size = max(p.size/2, 1)
+		case took < fast:
+			p.size = min(p.size*2, p.most)
+		}
+		return progress, err
+	}
+}
+
+// A step that has failed is tried again after a second, then after twice as long each time, up to a minute.
+const (
+	firstRetry = time.Second
+	lastRetry  = time.Minute
+)
+
+// note remembers how a step went. It logs an error when it appears, when it becomes another one, and when it is over.
+func (c *collector) note(ctx context.Context, s *step, err error) {
+	if err == nil {
+		if s.said != "" {
+			c.options.Logger.InfoContext(ctx, "collecting goes on", "step", s.name, "failures", s.failures)
+		}
+		s.failures, s.after, s.said = 0, time.Time{}, ""
+		return
+	}
+	s.after = time.Now().Add(jitter(min(firstRetry<<min(s.failures, 10), lastRetry)))
+	s.failures++
+	if kind := kindOf(err); kind != s.said {
+		s.said = kind
+		c.options.Logger.WarnContext(ctx, "collecting fails, and is tried again", "step", s.name, "error", err)
+	}
+}
+
+// kindOf is an error's text without what differs from one time to the next: keys, digests, numbers of requests, times.
+func kindOf(err error) string {
+	words := strings.FieldsFunc(err.Error(), func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(",;:()[]\"", r) })
+	for i, word := range words {
+		if strings.ContainsFunc(word, unicode.IsDigit) {
+			words[i] = "#"
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// jitter returns d, give or take a quarter of it, so that replicas do not go in step.
+func jitter(d time.Duration) time.Duration {
+	if d < 4 {
+		return d
+	}
+	return d - d/4 + rand.N(d/2)
+}
+
+// rest waits until there may be something to do.
+func (c *collector) rest(ctx context.Context) {
+	wait := jitter(c.options.Pause)
+	for _, s := range c.steps {
+		if left := time.Until(s.after); left > 0 {
+			wait = min(wait, left)
+		}
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

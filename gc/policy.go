@@ -1,0 +1,181 @@
+package gc
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Policy says what may be deleted of the repositories that its patterns match, apart from what nothing refers to. In a
+// pattern, a star stands for any characters within one path segment, two stars for any characters at all, and everything
+// else for itself; it has to match the whole name. Of several policies, the first that matches a repository is its only
+// one, so one without rules exempts what it matches from those after it.
+//
+// Whatever it says, these stay: a manifest that another one refers to, one that has a tag, a referrer whose subject is
+// here, and a tag by which the referrers of a subject that is here are found (sha256-…, as older clients make them). What is
+// deleted becomes garbage like anything that a client deletes, after the same grace and delay.
+type Policy struct {
+	// Repositories are patterns for names of repositories. At least one.
+	Repositories []string
+
+	// Cascade takes the referrers of a manifest that was deleted along, by whomever, after the grace: signatures and the like.
+	// Those that have a tag stay. Without it, referrers outlive their subject.
+	Cascade bool
+
+	// UntaggedOlderThan deletes manifests without a tag that were last pushed longer ago. 0: none. It counts from the push,
+	// not from when the tag went.
+	UntaggedOlderThan time.Duration
+
+	// Tags are rules by which tags are deleted; the manifest of one stays, without it. A tag that no rule matches stays. One that
+	// several rules match goes only if each of them lets it go.
+	Tags []TagRule
+
+	// KeepPulledWithin keeps tags and manifests that were pulled less long ago. It knows pulls from when [Pulls] was put to
+	// use: give it as much time before relying on it. 0: pulls do not matter.
+	KeepPulledWithin time.Duration
+
+	// Keep are patterns for tags that are never deleted.
+	Keep []string
+}
+
+// TagRule deletes tags that were last pushed longer than OlderThan ago and are not among the KeepLast that were last pushed,
+// of those that it matches.
+type TagRule struct {
+	// Match are patterns for tags. At least one.
+	Match []string
+
+	// KeepLast is how many to keep, whatever their age. Those of [Policy.Keep] are not counted.
+	KeepLast int
+
+	// OlderThan is how old a tag has to be, since its last push. 0: any age.
+	OlderThan time.Duration
+
+	// Everything says again that all tags that the rule matches may go. It is needed with KeepLast 0, if the rule matches every
+	// tag or OlderThan is 0.
+	Everything bool
+}
+
+// mostLast bounds what a rule has to remember.
+const mostLast = 10_000
+
+// ValidatePolicies checks policies as [Run] does. Its errors name the field, and tell all that is wrong.
+func ValidatePolicies(all []Policy) error {
+	_, err := compilePolicies(all)
+	return err
+}
+
+// policies are policies with their patterns.
+type policies []*policy
+
+type policy struct {
+	Policy
+	repositories, keep patterns
+	rules              []tagRule
+}
+
+type tagRule struct {
+	TagRule
+	match patterns
+}
+
+func compilePolicies(all []Policy) (policies, error) {
+	compiled := make(policies, len(all))
+	var errs []error
+	for i := range all {
+		var err error
+		if compiled[i], err = compilePolicy(fmt.Sprintf("policies[%d]", i), all[i]); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return compiled, errors.Join(errs...)
+}
+
+func compilePolicy(field string, from Policy) (*policy, error) {
+	p := &policy{Policy: from}
+	var errs []error
+	check := func(ok bool, name, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s.%s: %s", field, name, fmt.Sprintf(format, args...)))
+		}
+	}
+	compile := func(name string, texts []string) patterns {
+		compiled, err := compilePatterns(field+"."+name, texts)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		return compiled
+	}
+	check(len(from.Repositories) > 0, "repositories", "no pattern")
+	p.repositories = compile("repositories", from.Repositories)
+	p.keep = compile("keep", from.Keep)
+	check(from.UntaggedOlderThan >= 0, "untaggedOlderThan", "%v is negative", from.UntaggedOlderThan)
+	check(from.KeepPulledWithin >= 0, "keepPulledWithin", "%v is negative", from.KeepPulledWithin)
+	p.rules = make([]tagRule, len(from.Tags))
+	for i, rule := range from.Tags {
+		name := func(of string) string { return fmt.Sprintf("tags[%d].%s", i, of) }
+		check(len(rule.Match) > 0, name("match"), "no pattern")
+		check(rule.KeepLast >= 0 && rule.KeepLast <= mostLast, name("keepLast"), "%d is not between 0 and %d", rule.KeepLast, mostLast)
+		check(rule.OlderThan >= 0, name("olderThan"), "%v is negative", rule.OlderThan)
+		match := compile(name("match"), rule.Match)
+		risky := rule.KeepLast == 0 && (rule.OlderThan == 0 || slices.ContainsFunc(match, pattern.matchesAll))
+		check(rule.Everything || !risky, name("everything"), "the rule could delete everything: keep some with keepLast, or say so with everything: true")
+		p.rules[i] = tagRule{rule, match}
+	}
+	return p, errors.Join(errs...)
+}
+
+// of returns the policy of a repository, or nil.
+func (p policies) of(repository string) *policy {
+	for _, policy := range p {
+		if policy.repositories.match(repository) {
+			return policy
+		}
+	}
+	return nil
+}
+
+// hold returns what a review asks whether a repository cascades, or nil if none does.
+func (p policies) hold() func(repository string) bool {
+	if !slices.ContainsFunc(p, func(policy *policy) bool { return policy.Cascade }) {
+		return nil
+	}
+	return func(repository string) bool {
+		policy := p.of(repository)
+		return policy != nil && policy.Cascade
+	}
+}
+
+// texts returns the patterns for repositories, each once.
+func (p policies) texts() (texts []string) {
+	for _, policy := range p {
+		for _, pattern := range policy.repositories {
+			if !slices.Contains(texts, pattern.text) {
+				texts = append(texts, pattern.text)
+			}
+		}
+	}
+	return texts
+}
+
+// unmatched are patterns that no repository has matched yet.
+type unmatched map[string]pattern
+
+func (p policies) unmatched() unmatched {
+	left := unmatched{}
+	for _, policy := range p {
+		for _, pattern := range policy.repositories {
+			left[pattern.text] = pattern
+		}
+	}
+	return left
+}
+
+// see takes off what matches a repository.
+func (u unmatched) see(repository string) {
+	for text, pattern := range u {
+		if pattern.expr.MatchString(repository) {
+			delete(u, text)
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package gc
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// DefaultPulls is how many pulls [NewPulls] keeps by default until they are recorded.
+const DefaultPulls = 10_000
+
+// Pulls gathers which manifests were pulled, off the client's path, until [Run] records them. It is a sample: what was
+// pulled a moment ago is not gathered again, so that a manifest that everybody pulls costs a row's update about once
+// in an hour. Make one with [NewPulls], and hand its Record to the registry; it is safe for concurrent use.
+type Pulls struct {
+	most int
+
+	mu      sync.Mutex
+	seen    map[store.Pull]struct{} // lately: they need not be recorded again
+	since   time.Time               // when seen was empty
+	pending []store.Pull
+	dropped int
+}
+
+// NewPulls returns an empty Pulls that keeps at most the given number of pulls; 0 means [DefaultPulls]. Each takes some 300
+// bytes at most. What comes when it is full is dropped, and counted.
+func NewPulls(most int) *Pulls {
+	if most <= 0 {
+		most = DefaultPulls
+	}
+	return &Pulls{most: most, seen: map[store.Pull]struct{}{}}
+}
+
+// again is after how long a pull is gathered again. The index passes over what it has recorded within an hour.
+const again = 30 * time.Minute
+
+// Record gathers a pull; tag is "" for one by digest. It waits for nothing but other calls of it.
+func (p *Pulls) Record(repository string, d digest.Digest, tag string) {
+	pull := store.Pull{Repository: repository, Digest: d, Tag: tag}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.seen[pull]; ok {
+		return
+	}
+	if len(p.pending) >= p.most {
+		p.dropped++
+		return
+	}
+	if len(p.seen) >= 4*p.most { // forgetting what was seen costs a needless update, no more
+		clear(p.seen)
+	}
+	p.seen[pull] = struct{}{}
+	p.pending = append(p.pending, pull)
+}
+
+// waiting tells how many pulls wait to be recorded.
+func (p *Pulls) waiting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.pending)
+}
+
+// take returns the pulls that wait, and how many were dropped.
+func (p *Pulls) take() (pulls []store.Pull, dropped int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pulls, dropped = p.pending, p.dropped
+	p.pending, p.dropped = nil, 0
+	if now := time.Now(); now.Sub(p.since) >= again {
+		clear(p.seen)
+		p.since = now
+	}
+	return pulls, dropped
+}
+
+// putBack returns pulls that could not be recorded, as far as there is room for them.
+func (p *Pulls) putBack(pulls []store.Pull) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	room := max(p.most-len(p.pending), 0)
+	if len(pulls) > room {
+		p.dropped += len(pulls) - room
+		pulls = pulls[:room]
+	}
+	p.pending = append(pulls, p.pending...)
+}
+
+// Flush records the pulls that wait. [Run] and [Once] do it; only who runs neither, beside a registry that gathers pulls, has
+// to. After an error, what was not recorded waits again.
+func (p *Pulls) Flush(ctx context.Context, meta Index) (Stats, error) {
+	var done Stats
+	pulls, dropped := p.take()
+	done.DroppedPulls = dropped
+	const batch = 1000
+	for len(pulls) > 0 {
+		some := pulls[:min(len(pulls), batch)]
+		if err := meta.RecordPulls(ctx, some); err != nil {
+			p.putBack(pulls)
+			return done, fmt.Errorf("record pulls: %w", err)
+		}
+		done.Pulls += len(some)
+		pulls = pulls[len(some):]
+	}
+	return done, nil
+}
+
+// pullStep records pulls once in a pause, and earlier when many wait.
+type pullStep struct {
+	*collector
+	last time.Time
+}
+
+func (s *pullStep) due() bool {
+	pulls := s.options.Pulls
+	if pulls == nil {
+		return false
+	}
+	n := pulls.waiting()
+	return n > pulls.most/2 || n > 0 && time.Since(s.last) >= s.options.Pause
+}
+
+func (s *pullStep) run(ctx context.Context, done *Stats) (progress bool, err error) {
+	s.last = time.Now()
+	*done, err = s.options.Pulls.Flush(ctx, s.meta)
+	return false, err
+}
+
+// leaveTimeout is how long recording the last pulls may take when a collector is told to end.
+const leaveTimeout = 5 * time.Second
+
+// leave records what would be forgotten with the process.
+func (c *collector) leave(ctx context.Context) {
+	if c.options.Pulls == nil || c.options.Pulls.waiting() == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if _, err := c.options.Pulls.Flush(ctx, c.meta); err != nil {
+		c.options.Logger.WarnContext(ctx, "the last pulls are not recorded", "error", err)
+	}
+}

@@ -1,0 +1,68 @@
+package gc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// review decides on candidates. Those of repositories that cascade, whose manifest was deleted, come back from it: first what
+// refers to them as its subject goes, and then the next review decides on them.
+func (c *collector) review(ctx context.Context, limit int, done *Stats) (bool, error) {
+	reviewed, err := c.meta.ReviewCandidates(ctx, store.Review{Grace: c.options.Grace, Limit: limit, Hold: c.policies.hold()})
+	if err != nil {
+		return false, fmt.Errorf("review candidates: %w", err)
+	}
+	done.Candidates, done.Left = reviewed.Candidates, reviewed.Left
+	done.Links, done.Contents, done.Bytes = reviewed.Links, reviewed.Contents, reviewed.Bytes
+	progress := reviewed.Candidates > 0
+	for _, held := range reviewed.Held {
+		if err := c.cascade(ctx, held, done); err != nil {
+			return progress, err
+		}
+		if err := c.meta.SettleCandidate(ctx, held); err != nil {
+			return progress, fmt.Errorf("settle candidate: %w", err)
+		}
+		progress = true
+	}
+	return progress, nil
+}
+
+// referrers is how many referrers are asked for at once.
+const referrers = 100
+
+// cascade deletes the referrers of a subject that was deleted. One that has a tag, or that another manifest needs, stays, and
+// all of them do if the subject has come back meanwhile. What it deletes is a candidate itself, so that its own referrers
+// follow.
+func (c *collector) cascade(ctx context.Context, subject store.Candidate, done *Stats) error {
+	var after digest.Digest
+	for {
+		page, err := c.meta.Referrers(ctx, subject.Repository, subject.Digest, store.ReferrersPage{After: after, Limit: referrers})
+		if err != nil {
+			return fmt.Errorf("referrers of %s: %w", subject.Digest, err)
+		}
+		for i := range page {
+			after = page[i].Digest
+			err := c.meta.ExpireManifest(ctx, store.ManifestExpiry{Repository: subject.Repository, Digest: after, Orphan: true})
+			switch {
+			case err == nil:
+				done.Manifests++
+			case !refused(err):
+				return fmt.Errorf("delete referrer %s: %w", after, err)
+			}
+		}
+		if len(page) < referrers {
+			return nil
+		}
+	}
+}
+
+// refused reports whether the index says that a manifest or tag may not expire, or is gone.
+func refused(err error) bool {
+	var referenced *store.ReferencedError
+	return errors.Is(err, store.ErrConditionFailed) || errors.Is(err, store.ErrManifestUnknown) || errors.As(err, &referenced)
+}

@@ -1,0 +1,152 @@
+package gc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// Run collects until ctx ends, on the caller's goroutine, and then returns nil. An error of opts, which names the field, is
+// returned at once; anything else that goes wrong is logged, and tried again. Any number of processes may run it over the
+// same stores. opts may be nil.
+func Run(ctx context.Context, meta Index, objects store.Objects, opts *Options) error {
+	c, err := newCollector(meta, objects, opts)
+	if err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		if progress, _ := c.round(ctx); !progress {
+			c.rest(ctx)
+		}
+	}
+	c.leave(ctx)
+	return nil
+}
+
+// Once records the pulls, runs the policies over all repositories, and collects until nothing is due that it can do: for
+// programs that are started by hand or by a clock. It returns what it did also with an error, which is that of every step
+// that failed in its last round. What a grace or a delay protects is left for another time. opts may be nil.
+func Once(ctx context.Context, meta Index, objects store.Objects, opts *Options) (Stats, error) {
+	c, err := newCollector(meta, objects, opts)
+	if err != nil {
+		return Stats{}, err
+	}
+	for {
+		progress, err := c.round(ctx)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil || !progress {
+			return c.stats, err
+		}
+	}
+}
+
+// collector is one that is running. It is used by one goroutine.
+type collector struct {
+	meta     Index
+	objects  store.Objects
+	options  Options
+	policies policies
+	steps    []*step
+	work     store.Work // what was due when the round began
+	stats    Stats
+}
+
+// step is a kind of work, and how it goes.
+type step struct {
+	name Step
+	due  func() bool // by what is known without asking
+	// run does one batch of it, and tells what it did, and whether it got on.
+	run func(ctx context.Context, done *Stats) (progress bool, err error)
+
+	failures int       // in a row
+	after    time.Time // not to be tried before
+	said     string    // the kind of error that was logged, or ""
+}
+
+func newCollector(meta Index, objects store.Objects, opts *Options) (*collector, error) {
+	options, err := opts.complete()
+	if err != nil {
+		return nil, err
+	}
+	c := &collector{meta: meta, objects: objects, options: options}
+	if c.policies, err = compilePolicies(options.Policies); err != nil {
+		return nil, fmt.Errorf("gc options: %w", err)
+	}
+	paced := func(run func(context.Context, int, *Stats) (bool, error)) func(context.Context, *Stats) (bool, error) {
+		return newPace(options.Batch).keep(run)
+	}
+	pulls, runner := &pullStep{collector: c}, &policyStep{collector: c}
+	c.steps = []*step{
+		{name: StepLook, due: func() bool { return true }, run: c.look},
+		{name: StepPulls, due: pulls.due, run: pulls.run},
+		{name: StepSessions, due: func() bool { return c.work.Sessions }, run: paced(c.endSessions)},
+		{name: StepCandidates, due: func() bool { return c.work.Candidates }, run: paced(c.review)},
+		{name: StepRepositories, due: func() bool { return c.work.Repositories }, run: paced(c.drain)},
+		{name: StepGarbage, due: func() bool { return c.work.Garbage }, run: paced(c.sweep)},
+		{name: StepPolicies, due: runner.due, run: runner.run},
+	}
+	return c, nil
+}
+
+// round takes one batch of each kind of work that is due. A kind that fails is left alone for a while; the others go on.
+func (c *collector) round(ctx context.Context) (progress bool, err error) {
+	c.work = store.Work{}
+	var errs []error
+	for _, s := range c.steps {
+		if ctx.Err() != nil || !s.due() || time.Now().Before(s.after) {
+			continue
+		}
+		some, err := c.take(ctx, s)
+		if err != nil && ctx.Err() == nil {
+			errs = append(errs, err)
+		}
+		progress = progress || some
+	}
+	return progress, errors.Join(errs...)
+}
+
+// take takes a step.
+func (c *collector) take(ctx context.Context, s *step) (progress bool, err error) {
+	var done Stats
+	began := time.Now()
+	progress, err = s.run(ctx, &done)
+	if err != nil {
+		err = fmt.Errorf("collect %s: %w", s.name, err)
+	}
+	c.stats.Add(done)
+	if c.options.Observe != nil {
+		c.options.Observe(Event{Step: s.name, Took: time.Since(began), Stats: done, Err: err})
+	}
+	if ctx.Err() == nil { // else it says nothing about the step
+		c.note(ctx, s, err)
+	}
+	return progress, err
+}
+
+// look asks what is due.
+func (c *collector) look(ctx context.Context, done *Stats) (bool, error) {
+	work, err := c.meta.Due(ctx, store.Deadlines{
+		Grace: c.options.Grace, Delay: c.options.Delay, Unfinished: c.options.unfinished(), Life: c.options.Life,
+	})
+	if err != nil {
+		return false, fmt.Errorf("look for work: %w", err)
+	}
+	done.Rounds = 1
+	c.work = work
+	return false, nil
+}
+
+// drain deletes rows of repositories that were deleted.
+func (c *collector) drain(ctx context.Context, limit int, done *Stats) (bool, error) {
+	drained, err := c.meta.DrainRepositories(ctx, limit)
+	if err != nil {
+		return false, fmt.Errorf("drain repositories: %w", err)
+	}
+	done.Drained = drained
+	return drained > 0, nil
+}

@@ -1,0 +1,480 @@
+package gc_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ocikit/ocikit/gc"
+	"github.com/ocikit/ocikit/store"
+	"github.com/ocikit/ocikit/store/storetest"
+)
+
+func TestContentGoesAfterItsGraceAndItsObjectAfterTheDelay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		unneeded, needed := w.push(t, repository, "unneeded"), w.push(t, repository, "needed")
+		image := manifest{text: "image", layers: nil}
+		image.layers = append(image.layers, needed.Digest)
+		w.put(t, image)
+		time.Sleep(24*time.Hour - time.Second)
+		w.once(t, nil)
+		require.True(t, w.has(t, repository, unneeded.Digest), "content stays for its grace")
+
+		time.Sleep(time.Second)
+		stats := w.once(t, nil)
+		require.False(t, w.has(t, repository, unneeded.Digest), "content that nothing needs goes after its grace")
+		require.Equal(t, 1, stats.Contents)
+		require.Equal(t, int64(len("unneeded")), stats.Bytes)
+		time.Sleep(time.Hour - time.Second)
+		w.once(t, nil)
+		require.True(t, w.hasObject(t, unneeded.Key), "the object stays for the delay")
+
+		time.Sleep(time.Second)
+		require.Equal(t, 1, w.once(t, nil).Objects)
+		require.False(t, w.hasObject(t, unneeded.Key), "the object goes after the delay")
+		require.Empty(t, w.garbage(t), "what is gone is forgotten")
+		time.Sleep(1000 * time.Hour)
+		w.once(t, nil)
+		require.True(t, w.has(t, repository, needed.Digest), "what a manifest refers to stays")
+		require.True(t, w.hasObject(t, needed.Key), "what a manifest refers to stays")
+	})
+}
+
+func TestRoundWithoutWorkIsOneProbe(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.put(t, manifest{text: "image", layers: nil})
+		require.Equal(t, gc.Stats{Rounds: 1}, w.once(t, nil))
+		require.Equal(t, map[string]int{"Due": 1}, w.calls)
+	})
+}
+
+func TestThousandObjectsAreOneDelete(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 1000 {
+			w.push(t, repository, text(i))
+		}
+		time.Sleep(24 * time.Hour)
+		require.Equal(t, 1000, w.once(t, nil).Contents)
+		clear(w.calls)
+		time.Sleep(time.Hour)
+		require.Equal(t, 1000, w.once(t, nil).Objects)
+		require.Equal(t, map[string]int{"Due": 2, "TakeGarbage": 1, "Delete": 1, "ForgetGarbage": 1}, w.calls,
+			"finished content needs no look for multipart uploads, and goes at once")
+		require.Empty(t, w.stored(t))
+	})
+}
+
+func TestAbandonedUploadsAreEndedAndLeaveNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		ctx := t.Context()
+		id, key := store.NewID(), store.NewBlobKey()
+		ref := store.SessionRef{ID: id, Repository: repository}
+		require.NoError(t, w.meta.CreateSession(ctx, id, repository, ""))
+		session, err := w.meta.ClaimSession(ctx, store.Claim{SessionRef: ref, Reserve: store.Reservation{Blob: key, Tail: store.NewUploadKey(id)}})
+		require.NoError(t, err)
+		lost, err := w.objects.Begin(ctx, key) // its answer was lost
+		require.NoError(t, err)
+		begun, err := w.objects.Begin(ctx, key)
+		require.NoError(t, err)
+		progress := session.Progress
+		progress.Multipart = begun
+		require.NoError(t, w.objects.Put(ctx, session.Reserved.Tail, strings.NewReader("tail"), 4))
+		require.NoError(t, w.meta.SaveSession(ctx, store.Save{
+			ID: id, Version: session.Version, Progress: progress, Tail: &store.Tail{Key: session.Reserved.Tail, Size: 4},
+		}))
+		time.Sleep(24*time.Hour - time.Second)
+		w.once(t, nil)
+		_, err = w.meta.Session(ctx, ref)
+		require.NoError(t, err, "an upload lives for a day without a byte")
+
+		time.Sleep(time.Second)
+		stats := w.once(t, nil)
+		require.Equal(t, 1, stats.Sessions)
+		require.Equal(t, 1, stats.Multiparts, "the multipart upload that is known is aborted at once")
+		_, err = w.meta.Session(ctx, ref)
+		require.ErrorIs(t, err, store.ErrSessionUnknown)
+		left, err := w.objects.Begun(ctx, key)
+		require.NoError(t, err)
+		require.Equal(t, []store.Multipart{lost}, left)
+
+		time.Sleep(time.Hour)
+		stats = w.once(t, nil)
+		require.Equal(t, 1, stats.Multiparts, "one that only the store knows is found by its key")
+		left, err = w.objects.Begun(ctx, key)
+		require.NoError(t, err)
+		require.Empty(t, left)
+		require.Empty(t, w.stored(t))
+		require.Empty(t, w.garbage(t))
+		require.Zero(t, w.count("List"))
+	})
+}
+
+func TestUnfinishedKeysOutliveAnyWrite(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		ctx := t.Context()
+		id := store.NewID()
+		require.NoError(t, w.meta.CreateSession(ctx, id, repository, ""))
+		_, err := w.meta.ClaimSession(ctx, store.Claim{
+			SessionRef: store.SessionRef{ID: id, Repository: repository}, Reserve: store.Reservation{Blob: store.NewBlobKey()},
+		})
+		require.NoError(t, err)
+		_, err = w.meta.DropSession(ctx, store.SessionRef{ID: id, Repository: repository})
+		require.NoError(t, err)
+		opts := &gc.Options{Delay: time.Second, WriteTimeout: 10 * time.Minute}
+		time.Sleep(11*time.Minute - time.Second)
+		require.Zero(t, w.once(t, opts).Objects, "a late write may still come")
+		time.Sleep(time.Second)
+		require.Equal(t, 1, w.once(t, opts).Objects)
+	})
+}
+
+// stubborn is objects whose multipart uploads survive some aborts: parts were on their way.
+type stubborn struct {
+	store.Objects
+	mu   sync.Mutex
+	left int
+}
+
+func (o *stubborn) Abort(ctx context.Context, m store.Multipart) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.left > 0 {
+		o.left--
+		return nil
+	}
+	return o.Objects.Abort(ctx, m)
+}
+
+func TestKeyIsForgottenOnlyOnceItsMultipartUploadsAreGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		ctx := t.Context()
+		key := store.NewBlobKey()
+		_, err := w.objects.Begin(ctx, key)
+		require.NoError(t, err)
+		require.NoError(t, w.objects.Put(ctx, key, strings.NewReader("x"), 1))
+		condemned, err := w.meta.CondemnKeys(ctx, []store.Key{key})
+		require.NoError(t, err)
+		require.Len(t, condemned, 1)
+		time.Sleep(time.Hour)
+
+		objects := &stubborn{Objects: w.hookedObjects(), left: 4}
+		stats, err := gc.Once(ctx, w.index(), objects, nil)
+		require.ErrorContains(t, err, "survives")
+		require.Equal(t, 1, stats.Failed)
+		require.True(t, w.hasObject(t, key), "the object goes after its multipart uploads")
+		require.Len(t, w.garbage(t), 1, "what is not gone is not forgotten")
+		require.Zero(t, w.count("Delete"))
+
+		stats, err = gc.Once(ctx, w.index(), objects, nil)
+		require.NoError(t, err)
+		require.Zero(t, stats.Objects, "it is put off")
+		time.Sleep(10 * time.Minute)
+		stats, err = gc.Once(ctx, w.index(), objects, nil)
+		require.NoError(t, err)
+		require.Equal(t, 1, stats.Objects)
+		require.False(t, w.hasObject(t, key))
+		require.Empty(t, w.garbage(t))
+	})
+}
+
+// partial is objects that cannot delete some keys.
+type partial struct {
+	store.Objects
+	locked map[store.Key]bool
+}
+
+func (o *partial) Delete(ctx context.Context, keys []store.Key) error {
+	failed := map[store.Key]error{}
+	var rest []store.Key
+	for _, key := range keys {
+		if o.locked[key] {
+			failed[key] = errors.New("locked")
+		} else {
+			rest = append(rest, key)
+		}
+	}
+	if err := o.Objects.Delete(ctx, rest); err != nil {
+		return err
+	}
+	if len(failed) > 0 {
+		return &store.DeleteError{Failed: failed}
+	}
+	return nil
+}
+
+func TestOnlyWhatWasDeletedIsForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		a, b := w.push(t, repository, "a"), w.push(t, repository, "b")
+		time.Sleep(24 * time.Hour)
+		w.once(t, nil)
+		time.Sleep(time.Hour)
+		stats, err := gc.Once(t.Context(), w.index(), &partial{w.objects, map[store.Key]bool{a.Key: true}}, nil)
+		require.ErrorContains(t, err, "locked")
+		require.Equal(t, 1, stats.Objects)
+		require.Equal(t, 1, stats.Failed)
+		require.False(t, w.hasObject(t, b.Key))
+		left := w.garbage(t)
+		require.Len(t, left, 1)
+		require.Equal(t, a.Key, left[0].Key)
+	})
+}
+
+func TestDeletedRepositoryIsDrained(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 25 {
+			w.push(t, repository, text(i))
+		}
+		require.NoError(t, w.meta.DeleteRepository(t.Context(), repository))
+		stats := w.once(t, &gc.Options{Batch: 10})
+		require.Equal(t, 25, stats.Drained)
+		time.Sleep(25 * time.Hour)
+		require.Equal(t, 25, w.once(t, nil).Contents, "content of a deleted repository is collected after its grace")
+		time.Sleep(time.Hour)
+		w.once(t, nil)
+		require.Empty(t, w.stored(t))
+	})
+}
+
+// everything makes some work of each kind, and returns how many objects will be left.
+func everything(t *testing.T, w *world) {
+	t.Helper()
+	ctx := t.Context()
+	layer := w.push(t, repository, "layer")
+	w.put(t, manifest{text: "image", tags: []string{"latest"}, layers: nil})
+	d := w.put(t, manifest{text: "other", layers: []digest.Digest{layer.Digest}})
+	require.NoError(t, w.meta.DeleteManifest(ctx, repository, d, nil))
+	w.push(t, "team/deleted", "shared")
+	require.NoError(t, w.meta.DeleteRepository(ctx, "team/deleted"))
+	id, key := store.NewID(), store.NewBlobKey()
+	require.NoError(t, w.meta.CreateSession(ctx, id, repository, ""))
+	session, err := w.meta.ClaimSession(ctx, store.Claim{SessionRef: store.SessionRef{ID: id, Repository: repository}, Reserve: store.Reservation{Blob: key}})
+	require.NoError(t, err)
+	begun, err := w.objects.Begin(ctx, key)
+	require.NoError(t, err)
+	session.Progress.Multipart = begun
+	require.NoError(t, w.meta.SaveSession(ctx, store.Save{ID: id, Version: session.Version, Progress: session.Progress}))
+}
+
+func requireNothingLeft(t *testing.T, w *world, message string) {
+	t.Helper()
+	require.Empty(t, w.stored(t), message)
+	require.Empty(t, w.garbage(t), message)
+	candidates, err := w.meta.Candidates(t.Context(), -time.Hour<<20, 1<<20)
+	require.NoError(t, err)
+	require.Empty(t, candidates, message)
+	require.True(t, w.has(t, repository, digest.FromString("image")), "what is needed stays: %s", message)
+}
+
+func TestCrashBetweenAnyTwoCallsLeavesWhatTheNextRoundFinishes(t *testing.T) {
+	t.Parallel()
+	days := func(t *testing.T, w *world, index gc.Index, objects store.Objects) (failed bool) {
+		for range 4 {
+			if _, err := gc.Once(t.Context(), index, objects, nil); err != nil {
+				return true
+			}
+			time.Sleep(25 * time.Hour)
+		}
+		return false
+	}
+	for _, lost := range []string{"request", "answer"} {
+		crashes := 0
+		for at := 1; ; at++ {
+			crashed := false
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				everything(t, w)
+				calls, dead := 0, errors.New("killed")
+				var mu sync.Mutex
+				count := func() error {
+					mu.Lock()
+					defer mu.Unlock()
+					if calls++; calls >= at {
+						return dead
+					}
+					return nil
+				}
+				hook := storetest.Hook{Before: func(context.Context, string) error { return count() }}
+				if lost == "answer" {
+					hook = storetest.Hook{After: func(_ context.Context, _ string, err error) error { return errors.Join(count(), err) }}
+				}
+				crashed = days(t, w, hooked(w.meta, hook), storetest.HookObjects(w.objects, hook))
+				time.Sleep(25 * time.Hour)
+				require.False(t, days(t, w, w.index(), w.hookedObjects()))
+				requireNothingLeft(t, w, fmt.Sprintf("crash at call %d, %s lost", at, lost))
+			})
+			if !crashed {
+				break
+			}
+			crashes++
+		}
+		require.GreaterOrEqual(t, crashes, 15, "the test must have crashed between many calls")
+	}
+}
+
+func TestCollectorsInParallelDoTheWorkOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		everything(t, w)
+		for i := range 500 {
+			w.push(t, repository, text(i))
+		}
+		var (
+			mu    sync.Mutex
+			total gc.Stats
+			wait  sync.WaitGroup
+		)
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 4 {
+			wait.Go(func() {
+				assert.NoError(t, gc.Run(ctx, w.index(), w.hookedObjects(), &gc.Options{Batch: 16, Observe: func(e gc.Event) {
+					assert.NoError(t, e.Err)
+					mu.Lock()
+					defer mu.Unlock()
+					total.Add(e.Stats)
+				}}))
+			})
+		}
+		time.Sleep(100 * time.Hour)
+		cancel()
+		wait.Wait()
+		requireNothingLeft(t, w, "after four days")
+		require.Equal(t, 503, total.Contents, "content is collected once: the 500, two blobs and a manifest")
+		require.Equal(t, 1, total.Sessions)
+		require.Zero(t, w.count("List"))
+	})
+}
+
+func TestErrorIsLoggedOnceAndBacksOffAndOtherWorkGoesOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		var log bytes.Buffer
+		w.push(t, repository, "a")
+		time.Sleep(24 * time.Hour)
+		w.once(t, nil)
+		time.Sleep(time.Hour)
+		n := 0
+		w.failOn(func(method string) error {
+			if method == "Delete" {
+				n++
+				return fmt.Errorf("bucket is away, request %d", n)
+			}
+			return nil
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wait sync.WaitGroup
+		wait.Go(func() {
+			assert.NoError(t, gc.Run(ctx, w.index(), w.hookedObjects(), &gc.Options{
+				Grace: time.Hour, Again: time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			}))
+		})
+		b := w.push(t, repository, "b")
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		assert.False(t, w.has(t, repository, b.Digest), "what does not fail goes on")
+		assert.Equal(t, 1, strings.Count(log.String(), "level=WARN"), "an error is logged once: %s", log.String())
+		assert.Greater(t, w.count("Delete"), 100, "it is tried again")
+		assert.Less(t, w.count("Delete"), 400, "it is tried again in ever longer turns, up to a minute")
+
+		w.failOn(nil)
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		assert.Equal(t, 1, strings.Count(log.String(), "level=INFO"), "that it goes on is logged: %s", log.String())
+		assert.Empty(t, w.stored(t))
+		cancel()
+		wait.Wait()
+	})
+}
+
+func TestIndexThatIsAwayIsAskedInEverLongerTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.failOn(func(string) error { return store.ErrUnavailable })
+		ctx, cancel := context.WithCancel(t.Context())
+		var wait sync.WaitGroup
+		wait.Go(func() { assert.NoError(t, gc.Run(ctx, w.index(), w.hookedObjects(), nil)) })
+		time.Sleep(10 * time.Minute)
+		cancel()
+		wait.Wait()
+		assert.Greater(t, w.count("Due"), 9)
+		assert.Less(t, w.count("Due"), 25)
+	})
+}
+
+func TestRunEndsWithItsContextAndRefusesWrongOptions(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, gc.Run(ctx, w.index(), w.hookedObjects(), nil))
+	for field, opts := range map[string]*gc.Options{
+		"Grace":                    {Grace: -1},
+		"Delay":                    {Delay: -1},
+		"Life.Total":               {Life: store.Life{Total: -1}},
+		"Batch":                    {Batch: -1},
+		"policies[0].repositories": {Policies: []gc.Policy{{}}},
+	} {
+		require.ErrorContains(t, gc.Run(t.Context(), w.index(), w.hookedObjects(), opts), field+":")
+		_, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), opts)
+		require.ErrorContains(t, err, field+":")
+	}
+	require.Empty(t, w.calls, "nothing happens with wrong options")
+}
+
+func TestBatchesAdaptToHowLongTheyTake(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 4000 {
+			w.push(t, repository, text(i))
+		}
+		time.Sleep(24 * time.Hour)
+		var sizes []int
+		w.failOn(func(method string) error {
+			if method == "ReviewCandidates" {
+				took := 300 * time.Millisecond
+				if len(sizes) >= 3 {
+					took = time.Millisecond
+				}
+				time.Sleep(took)
+			}
+			return nil
+		})
+		_, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), &gc.Options{Observe: func(e gc.Event) {
+			if e.Step == gc.StepCandidates {
+				sizes = append(sizes, e.Stats.Candidates)
+			}
+		}})
+		require.NoError(t, err)
+		require.Equal(t, []int{1000, 500, 250, 125, 250, 500, 1000, 375}, sizes)
+	})
+}
