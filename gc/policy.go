@@ -146,18 +146,6 @@ func (p policies) hold() func(repository string) bool {
 	}
 }
 
-// texts returns the patterns for repositories, each once.
-func (p policies) texts() (texts []string) {
-	for _, policy := range p {
-		for _, pattern := range policy.repositories {
-			if !slices.Contains(texts, pattern.text) {
-				texts = append(texts, pattern.text)
-			}
-		}
-	}
-	return texts
-}
-
 // unmatched are patterns that no repository has matched yet.
 type unmatched map[string]pattern
 

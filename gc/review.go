@@ -32,27 +32,37 @@ func (c *collector) review(ctx context.Context, limit int, done *Stats) (bool, e
 	return progress, nil
 }
 
-// referrers is how many referrers are asked for at once.
-const referrers = 100
-
 // cascade deletes the referrers of a subject that was deleted. One that has a tag, or that another manifest needs, stays, and
 // all of them do if the subject has come back meanwhile. What it deletes is a candidate itself, so that its own referrers
 // follow.
 func (c *collector) cascade(ctx context.Context, subject store.Candidate, done *Stats) error {
+	return eachReferrer(ctx, c.meta, subject, func(d digest.Digest) error {
+		err := c.meta.ExpireManifest(ctx, store.ManifestExpiry{Repository: subject.Repository, Digest: d, Orphan: true})
+		switch {
+		case err == nil:
+			done.Manifests++
+		case !refused(err):
+			return fmt.Errorf("delete referrer %s: %w", d, err)
+		}
+		return nil
+	})
+}
+
+// referrers is how many referrers are asked for at once.
+const referrers = 100
+
+// eachReferrer calls do for all that refers to a subject.
+func eachReferrer(ctx context.Context, meta Index, subject store.Candidate, do func(digest.Digest) error) error {
 	var after digest.Digest
 	for {
-		page, err := c.meta.Referrers(ctx, subject.Repository, subject.Digest, store.ReferrersPage{After: after, Limit: referrers})
+		page, err := meta.Referrers(ctx, subject.Repository, subject.Digest, store.ReferrersPage{After: after, Limit: referrers})
 		if err != nil {
 			return fmt.Errorf("referrers of %s: %w", subject.Digest, err)
 		}
 		for i := range page {
 			after = page[i].Digest
-			err := c.meta.ExpireManifest(ctx, store.ManifestExpiry{Repository: subject.Repository, Digest: after, Orphan: true})
-			switch {
-			case err == nil:
-				done.Manifests++
-			case !refused(err):
-				return fmt.Errorf("delete referrer %s: %w", after, err)
+			if err := do(after); err != nil {
+				return err
 			}
 		}
 		if len(page) < referrers {
