@@ -62,6 +62,18 @@ var metByReviews = []event{
 	{name: "DeleteContent", prepare: func(_ *testing.T, _ *stage, layer store.Content) func(context.Context, *postgres.Metadata) error {
 		return func(ctx context.Context, m *postgres.Metadata) error { return m.DeleteContent(ctx, "a", layer.Digest) }
 	}},
+	{name: "FinishSession of something else", prepare: func(t *testing.T, s *stage, _ store.Content) func(context.Context, *postgres.Metadata) error {
+		t.Helper()
+		_, finish := s.upload(t, "a", "another layer")
+		return func(ctx context.Context, m *postgres.Metadata) error { return m.FinishSession(ctx, finish) }
+	}},
+	{name: "DeleteContent of something else", prepare: func(t *testing.T, s *stage, _ store.Content) func(context.Context, *postgres.Metadata) error {
+		t.Helper()
+		other := inline("another layer")
+		require.NoError(t, s.PutContent(t.Context(), "a", other))
+		s.sql(t, `delete from {schema}.candidates where digest = $1`, other.Digest.String())
+		return func(ctx context.Context, m *postgres.Metadata) error { return m.DeleteContent(ctx, "a", other.Digest) }
+	}},
 	{name: "DeleteManifest", prepare: func(t *testing.T, s *stage, layer store.Content) func(context.Context, *postgres.Metadata) error {
 		t.Helper()
 		put := manifest("a", "image", "latest")
@@ -89,7 +101,7 @@ var metByReviews = []event{
 		}
 	}},
 	{name: "ReviewCandidates", prepare: func(*testing.T, *stage, store.Content) func(context.Context, *postgres.Metadata) error {
-		return func(ctx context.Context, m *postgres.Metadata) error { return review(ctx, m) }
+		return review
 	}},
 }
 
@@ -147,6 +159,8 @@ func meetReview(t *testing.T, event event, keeper bool, meet func(*stage, func(c
 		_, err := s.Content(t.Context(), event.promises, layer.Digest)
 		require.NoError(t, err, "what was acknowledged is there")
 	}
+	const empty = `select from {schema}.repositories r where name is not null and not exists (select from {schema}.links where repository = r.id)`
+	require.Zero(t, s.sql(t, empty), "a repository goes with its last link")
 	s.requireEachKeyOnce(t)
 	for {
 		drained, err := s.DrainRepositories(t.Context(), 3)
