@@ -20,10 +20,10 @@ func TestManifestIsRefusedWhenACollectorHasItsLayer(t *testing.T) {
 	s := newStage(t)
 	layer := s.object(t, "a", "layer")
 	s.keeper(t, "a")
-	s.lockAsCollector(t, "a", layer)
+	collect := s.stopReview(t)
 	put := manifest("a", "image", "latest")
 	put.References = []store.Reference{{Digest: layer.Digest}}
-	err := s.meet(t, func(ctx context.Context) error { return s.PutManifest(ctx, put) }, func() { s.collect(t, "a", layer) })
+	err := s.meet(t, func(ctx context.Context) error { return s.PutManifest(ctx, put) }, collect)
 	var missing *store.MissingError
 	require.ErrorAs(t, err, &missing, "the layer was collected while the manifest waited")
 	assert.Equal(t, []digest.Digest{layer.Digest}, missing.Digests)
@@ -43,18 +43,17 @@ func TestCollectorLeavesTheLayerOfAManifestThatIsBeingPut(t *testing.T) {
 	put := manifest("a", "image", "latest")
 	put.References = []store.Reference{{Digest: layer.Digest}}
 	require.NoError(t, s.meet(t, func(ctx context.Context) error { return s.PutManifest(ctx, put) }, func() {
-		collector := &stage{schema: s.schema, rival: acquire(t, s.watch), watch: s.watch}
-		candidate, _, _ := collector.lockAsCollector(t, "a", layer)
-		assert.Zero(t, candidate, "a collector does not get the candidate that a put has taken")
+		done, err := s.ReviewCandidates(t.Context(), store.Review{Limit: 10})
+		require.NoError(t, err)
+		assert.Zero(t, done.Links, "a collector does not get the candidate that a put has taken")
+		collector := &stage{schema: s.schema, rival: acquire(t, s.watch)}
 		assert.Zero(t, collector.sql(t, `select from {schema}.links where digest = $1 for update skip locked`, layer.Digest.String()),
-			"a collector does not get the link that an edge holds")
-		collector.sql(t, `rollback`)
+			"nor the link that an edge holds")
 		s.sql(t, `commit`)
 	}))
 	_, err := s.Content(t.Context(), "a", layer.Digest)
 	require.NoError(t, err, "what an accepted manifest refers to is there")
-	candidate, _, _ := s.lockAsCollector(t, "a", layer)
-	require.Zero(t, candidate, "and is no candidate any more")
+	require.Zero(t, s.sql(t, `select from {schema}.candidates where digest = $1`, layer.Digest.String()), "and is no candidate any more")
 }
 
 func TestManifestIsRefusedWhenItsLayersLinkGoesWithoutACandidate(t *testing.T) {
@@ -93,10 +92,10 @@ func TestPushOfWhatIsBeingCollectedStays(t *testing.T) {
 				s := newStage(t)
 				old := s.object(t, "a", "layer")
 				s.keeper(t, "a")
-				s.lockAsCollector(t, "a", old)
+				collect := s.stopReview(t)
 				pushed := inline("layer")
 				require.NoError(t, s.meet(t, func(ctx context.Context) error { return s.PutContent(ctx, to, pushed) },
-					func() { s.collect(t, "a", old) }))
+					collect))
 				got, err := s.Content(t.Context(), to, pushed.Digest)
 				require.NoError(t, err, "what was acknowledged is there")
 				assert.Equal(t, pushed, got)
@@ -108,9 +107,9 @@ func TestPushOfWhatIsBeingCollectedStays(t *testing.T) {
 				old := s.object(t, "a", "layer")
 				s.keeper(t, "a")
 				pushed, finish := s.upload(t, to, "layer")
-				s.lockAsCollector(t, "a", old)
+				collect := s.stopReview(t)
 				require.NoError(t, s.meet(t, func(ctx context.Context) error { return s.FinishSession(ctx, finish) },
-					func() { s.collect(t, "a", old) }))
+					collect))
 				got, err := s.Content(t.Context(), to, pushed.Digest)
 				require.NoError(t, err, "what was acknowledged is there")
 				assert.Equal(t, pushed, got)
@@ -143,9 +142,9 @@ func TestMountOfWhatIsBeingCollectedIsUnknown(t *testing.T) {
 	s := newStage(t)
 	layer := s.object(t, "a", "layer")
 	s.keeper(t, "a")
-	s.lockAsCollector(t, "a", layer)
+	collect := s.stopReview(t)
 	err := s.meet(t, func(ctx context.Context) error { _, err := s.Mount(ctx, layer.Digest, "a", "b"); return err },
-		func() { s.collect(t, "a", layer) })
+		collect)
 	require.ErrorIs(t, err, store.ErrContentUnknown, "the content was collected while the mount waited")
 	names, err := s.Repositories(t.Context(), "", 10)
 	require.NoError(t, err)
@@ -160,11 +159,9 @@ func TestCollectorLeavesWhatIsBeingMounted(t *testing.T) {
 	s.begin(t)
 	s.sql(t, `insert into {schema}.repositories (name, created) values ('b', now())`)
 	require.NoError(t, s.meet(t, func(ctx context.Context) error { _, err := s.Mount(ctx, layer.Digest, "a", "b"); return err }, func() {
-		collector := &stage{schema: s.schema, rival: acquire(t, s.watch), watch: s.watch}
-		candidate, contents, _ := collector.lockAsCollector(t, "a", layer)
-		assert.EqualValues(t, 1, candidate)
-		assert.Zero(t, contents, "a collector does not get content that is being mounted")
-		collector.sql(t, `rollback`)
+		done, err := s.ReviewCandidates(t.Context(), store.Review{Limit: 10})
+		require.NoError(t, err)
+		assert.Equal(t, store.Reviewed{Left: 1}, done, "a collector does not get content that is being mounted")
 		s.sql(t, `commit`)
 	}))
 	got, err := s.Content(t.Context(), "b", layer.Digest)
@@ -177,8 +174,8 @@ func TestDeletionOfWhatIsBeingCollectedIsUnknown(t *testing.T) {
 	s := newStage(t)
 	layer := s.object(t, "a", "layer")
 	s.keeper(t, "a")
-	s.lockAsCollector(t, "a", layer)
-	err := s.meet(t, func(ctx context.Context) error { return s.DeleteContent(ctx, "a", layer.Digest) }, func() { s.collect(t, "a", layer) })
+	collect := s.stopReview(t)
+	err := s.meet(t, func(ctx context.Context) error { return s.DeleteContent(ctx, "a", layer.Digest) }, collect)
 	require.ErrorIs(t, err, store.ErrContentUnknown)
 	candidates, err := s.Candidates(t.Context(), 0, 10)
 	require.NoError(t, err)
@@ -192,11 +189,11 @@ func TestRenewalOfWhatIsBeingCollectedIsUnknown(t *testing.T) {
 	s := newStage(t)
 	layer := s.object(t, "a", "layer")
 	s.keeper(t, "a")
-	s.lockAsCollector(t, "a", layer)
+	collect := s.stopReview(t)
 	err := s.meet(t, func(ctx context.Context) error {
 		_, err := s.RenewContent(ctx, "a", layer.Digest, -time.Hour) // due, however short ago it was touched
 		return err
-	}, func() { s.collect(t, "a", layer) })
+	}, collect)
 	require.ErrorIs(t, err, store.ErrContentUnknown, "nobody is told of content that was collected while they waited")
 }
 

@@ -5,7 +5,7 @@
 //
 // Each method is one transaction at READ COMMITTED, of one or two round trips: begin and the first statements travel together,
 // and so do the last ones and commit. What serves a read is one statement and one round trip. Each method tells its numbers,
-// of which begin and commit are left out, and a test counts the round trips.
+// of which begin and commit are left out, and a test counts the round trips. What only the collector does takes up to six.
 //
 // # Locks
 //
@@ -21,6 +21,10 @@
 // gone, a row that came between two looks. Then it is run again, a few times, after a short random pause. It is never run
 // again when the answer to its commit was lost: the caller learns that the outcome is unknown, and every event may be sent
 // again.
+//
+// A collector waits for nobody: what is locked, it skips. A review locks candidates, contents, links and repositories, looks at
+// edges, manifests and other links after that, and only then deletes; a test stops it, and all that it may meet, between any two
+// round trips. What is due is the beginning of an index by time, so that an idle collector reads nothing, and a busy one what goes.
 //
 // # Poolers
 //

@@ -18,6 +18,7 @@ type stage struct {
 	*postgres.Metadata
 	schema string
 	rival  *pgx.Conn
+	pid    uint32 // of the rival's connection, or of the review that has stopped
 	watch  *pgxpool.Pool
 }
 
@@ -34,7 +35,7 @@ func newStage(t *testing.T, change ...func(*pgxpool.Config)) *stage {
 	t.Cleanup(conn.Release)
 	return &stage{
 		Metadata: open(t, newPool(t, 4, change...), &postgres.Options{Schema: schema}),
-		schema:   schema, rival: conn.Conn(), watch: watch,
+		schema:   schema, rival: conn.Conn(), pid: conn.Conn().PgConn().PID(), watch: watch,
 	}
 }
 
@@ -61,39 +62,38 @@ func (s *stage) meet(t *testing.T, call func(context.Context) error, goOn func()
 		default:
 		}
 		require.NoError(t, s.watch.QueryRow(t.Context(), `
-			select exists (select from pg_stat_activity where $1 = any(pg_blocking_pids(pid)))`, s.rival.PgConn().PID()).Scan(&blocked))
+			select exists (select from pg_stat_activity where $1 = any(pg_blocking_pids(pid)))`, s.pid).Scan(&blocked))
 	}
 	goOn()
 	return <-done
 }
 
-// lockAsCollector plays a collector's first step: it locks a candidate, the content and the link, if they are to be had.
-func (s *stage) lockAsCollector(t *testing.T, repository string, content store.Content) (candidate, contents, link int64) {
+// stopReview begins a review of all candidates, and stops it once it has locked what it takes and looked at it. From then on calls
+// wait for it until it goes on.
+func (s *stage) stopReview(t *testing.T) (goOn func()) {
 	t.Helper()
-	s.begin(t)
-	candidate = s.sql(t, `select from {schema}.candidates where repository = $1 and digest = $2 for update skip locked`, repository, content.Digest.String())
-	if candidate == 0 {
-		return 0, 0, 0
+	stopper := &stopper{at: 3, reached: make(chan struct{}), resume: make(chan struct{})}
+	reviewer := open(t, newPool(t, 1, func(config *pgxpool.Config) {
+		config.ConnConfig.Tracer = stopper
+		config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+			s.pid = conn.PgConn().PID()
+			return nil
+		}
+	}), &postgres.Options{Schema: s.schema})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := reviewer.ReviewCandidates(t.Context(), store.Review{Limit: 10})
+		ended <- err
+	}()
+	select {
+	case <-stopper.reached:
+	case err := <-ended:
+		require.FailNow(t, "the review must have something to take", "it returned %v", err)
 	}
-	contents = s.sql(t, `select from {schema}.contents where digest = $1 for update skip locked`, content.Digest.String())
-	link = s.sql(t, `
-		select from {schema}.links where repository = (select id from {schema}.repositories where name = $1) and digest = $2
-		for update skip locked`, repository, content.Digest.String())
-	return candidate, contents, link
-}
-
-// collect plays the rest: the content is deleted with its link, which is the last one.
-func (s *stage) collect(t *testing.T, repository string, content store.Content) {
-	t.Helper()
-	d := content.Digest.String()
-	edges := s.sql(t, `
-		select from {schema}.edges where repository = (select id from {schema}.repositories where name = $1) and child = $2`, repository, d)
-	require.Zero(t, edges, "a collector looks for edges before it deletes")
-	s.sql(t, `delete from {schema}.links where repository = (select id from {schema}.repositories where name = $1) and digest = $2`, repository, d)
-	s.sql(t, `insert into {schema}.garbage (key, condemned) select key, now() from {schema}.contents where digest = $1 and key is not null`, d)
-	s.sql(t, `delete from {schema}.contents where digest = $1`, d)
-	s.sql(t, `delete from {schema}.candidates where repository = $1 and digest = $2`, repository, d)
-	s.sql(t, `commit`)
+	return func() {
+		close(stopper.resume)
+		require.NoError(t, <-ended)
+	}
 }
 
 // object pushes content that is in an object, and returns it.
@@ -121,5 +121,5 @@ func (s *stage) upload(t *testing.T, repository, text string) (store.Content, st
 // keeper gives the repository a link that stays, so that it does not go with the one that a test is about.
 func (s *stage) keeper(t *testing.T, repository string) {
 	t.Helper()
-	require.NoError(t, s.PutContent(t.Context(), repository, inline("keeper of "+repository)))
+	require.NoError(t, s.PutManifest(t.Context(), manifest(repository, "keeper of "+repository)))
 }
