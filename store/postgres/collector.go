@@ -51,7 +51,7 @@ func dead(idle, total, tombstone string) string {
 			else touched <= (select {now} - %[1]s::interval) or started <= (select {now} - %[2]s::interval) end`, idle, total, tombstone)
 }
 
-// ReviewCandidates implements [store.Collector]. It is one statement if nothing is due, else at most 12, and three round trips.
+// ReviewCandidates implements [store.Collector]. It is one statement if nothing is due, else at most 11, and three round trips.
 // It never waits for a lock.
 func (m *Metadata) ReviewCandidates(ctx context.Context, review store.Review) (store.Reviewed, error) {
 	var done store.Reviewed

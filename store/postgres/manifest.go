@@ -87,7 +87,8 @@ func references(references []store.Reference) []digest.Digest {
 
 // describe queues the statement that writes the manifest's row: what is told of it now wins.
 func (tx *transaction) describe(repository string, manifest store.Manifest, annotations *string) {
-	// One row by its key, which is locked if it need not be written: when it was pushed is kept to the minute. The repository's row is locked, and so is its id.
+	// One row by its key, which is locked if it need not be written: when it was pushed is kept to the minute. The repository's row
+	// is locked, and so is its id.
 	tx.exec(`
 		insert into {schema}.manifests as m (repository, digest, media_type, artifact_type, subject, annotations, size, pushed)
 		values ((select id from {schema}.repositories where name = $2), $3, $4, $5, $6, $7, $8, {now})
