@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -17,34 +16,22 @@ var _ store.Collector = (*Metadata)(nil)
 func (m *Metadata) Due(ctx context.Context, after store.Deadlines) (store.Work, error) {
 	return read(ctx, m, "look for work", func(c *connection) (work store.Work, err error) {
 		now := m.now()
-		life := lifeOf(after.Life, now)
-		// The beginning of an index for each kind of work.
+		idle, total, tombstone := lifeOf(after.Life, now)
+		// The beginning of one or two indexes for each kind of work. Of sessions, only those are passed over that have been under
+		// way for longer than an idle one may, or took long.
 		_, err = c.row(`
 			select exists (select 1 from candidates where touched <= ?1),
-				exists (select 1 from garbage where condemned <= ?2 and (not unfinished or condemned <= ?3)),
-				exists (select 1 from sessions where started <= ?4 and (`+dead+`)),
-				exists (select 1 from repositories where name < '/~')`,
-			append([]any{now.Add(-after.Grace).UnixNano(), now.Add(-after.Delay).UnixNano(), now.Add(-after.Unfinished).UnixNano()}, life...),
-			&work.Candidates, &work.Garbage, &work.Sessions, &work.Repositories)
+				exists (select 1 from garbage where unfinished = 0 and condemned <= ?2)
+					or exists (select 1 from garbage where unfinished = 1 and condemned <= ?3),
+				exists (select 1 from sessions where state <> 2 and started <= max(?4, ?5) and (touched <= ?4 or started <= ?5))
+					or exists (select 1 from sessions where state = 2 and started <= ?6 and touched <= ?6),
+				exists (select 1 from repositories where name >= '/' and name < '0')`,
+			[]any{
+				now.Add(-after.Grace).UnixNano(), now.Add(-after.Delay).UnixNano(), now.Add(-after.Unfinished).UnixNano(),
+				idle, total, tombstone,
+			}, &work.Candidates, &work.Garbage, &work.Sessions, &work.Repositories)
 		return work, err
 	})
-}
-
-// dead is the condition that a session has outlived its life, in terms of what lifeOf returns as ?4 to ?7.
-const dead = `case state when 2 then touched <= ?7 else touched <= ?5 or started <= ?6 end`
-
-// lifeOf returns the times before which a session must have begun to be dead, been touched, begun and been finished.
-func lifeOf(life store.Life, now time.Time) []any {
-	times, latest := []any{nil}, int64(-1<<62)
-	for _, long := range []time.Duration{life.Idle, life.Total, life.Tombstone} {
-		at := int64(-1 << 62) // without end
-		if long != 0 {
-			at = now.Add(-long).UnixNano()
-		}
-		times, latest = append(times, at), max(latest, at)
-	}
-	times[0] = latest
-	return times
 }
 
 // ReviewCandidates implements [store.Collector]. It is one statement, and three to eight more for each candidate, in one event
@@ -160,9 +147,9 @@ func (m *Metadata) PreviewCandidates(ctx context.Context, grace time.Duration, a
 				c.size is not null and not exists (
 					select 1 from links o
 					where o.digest = k.digest and (`+neededBy("o.repository", "k.digest")+` or not exists (
-						select 1 from candidates d cross join repositories n on n.name = d.repository
-						where d.digest = k.digest and n.id = o.repository and d.touched <= ?1
-							and d.repository = (select name from repositories where id = o.repository)))),
+						select 1 from candidates
+						where repository = (select name from repositories where id = o.repository)
+							and digest = k.digest and touched <= ?1))),
 				coalesce(c.size, 0)
 			from candidates k
 			left join repositories r on r.name = k.repository
@@ -206,141 +193,4 @@ func (m *Metadata) SettleCandidate(ctx context.Context, candidate store.Candidat
 			candidate.Repository, candidate.Digest, candidate.Touched.UnixNano())
 		return err
 	})
-}
-
-// TakeGarbage implements [store.Collector]. It is two statements.
-func (m *Metadata) TakeGarbage(ctx context.Context, take store.Take) ([]store.Garbage, error) {
-	return write(ctx, m, "take garbage", func(tx *transaction) ([]store.Garbage, error) {
-		// A range of the index by time. Only what is unfinished, and was condemned between the two times, is passed over.
-		taken, err := rows(tx.connection, `
-			select key, condemned, tries + 1, unfinished from garbage
-			where condemned <= ?1 and (not unfinished or condemned <= ?2)
-			order by condemned, key limit ?3`,
-			[]any{tx.now.Add(-take.Delay).UnixNano(), tx.now.Add(-take.Unfinished).UnixNano(), max(take.Limit, 0)}, scanGarbage)
-		if err != nil || len(taken) == 0 {
-			return nil, err
-		}
-		keys := make([]store.Key, len(taken))
-		for i, garbage := range taken {
-			keys[i] = garbage.Key
-		}
-		// Rows by their keys.
-		_, err = tx.exec(`
-			update garbage set tries = tries + 1, condemned = case when unfinished then ?3 else ?2 end
-			where key in (select value from json_each(?1))`,
-			list(keys), tx.now.Add(take.Again-take.Delay).UnixNano(), tx.now.Add(take.Again-take.Unfinished).UnixNano())
-		return taken, err
-	})
-}
-
-// ForgetGarbage implements [store.Collector]. It is one statement.
-func (m *Metadata) ForgetGarbage(ctx context.Context, keys []store.Key) error {
-	return change(ctx, m, "forget garbage", func(tx *transaction) error {
-		// Rows by their keys.
-		_, err := tx.exec(`delete from garbage where key in (select value from json_each(?1))`, list(keys))
-		return err
-	})
-}
-
-// EndSessions implements [store.Collector]. It is one statement, and three or four for each session that is ended.
-func (m *Metadata) EndSessions(ctx context.Context, life store.Life, limit int) (store.Ended, error) {
-	return write(ctx, m, "end sessions", func(tx *transaction) (ended store.Ended, err error) {
-		// A range of the index by start. Few are passed over: those that were touched since, and will be there for hours.
-		ids, err := values[string](tx.connection, `
-			select id from sessions where started <= ?4 and (`+dead+`) order by started, id limit ?1`,
-			append([]any{max(limit, 0), nil, nil}, lifeOf(life, tx.now)...)...)
-		if err != nil {
-			return ended, err
-		}
-		for _, id := range ids {
-			session, _, err := tx.session(id)
-			if err != nil {
-				return ended, err
-			}
-			// One row by its key; its parts and tails go with it.
-			if _, err := tx.exec(`delete from sessions where id = ?1`, id); err != nil {
-				return ended, err
-			}
-			if session.State == store.SessionFinished {
-				ended.Tombstones++
-				continue
-			}
-			ended.Sessions = append(ended.Sessions, session)
-			if err := tx.condemn(session.Keys()...); err != nil {
-				return ended, err
-			}
-		}
-		return ended, nil
-	})
-}
-
-// DeleteRepository implements [store.Collector]. It is one statement.
-func (m *Metadata) DeleteRepository(ctx context.Context, repository string) error {
-	return change(ctx, m, "delete repository", func(tx *transaction) error {
-		// One row by its name.
-		renamed, err := tx.exec(`update repositories set name = '/' || id where name = ?1`, repository)
-		if err != nil {
-			return err
-		}
-		if renamed == 0 {
-			return store.ErrRepositoryUnknown
-		}
-		return nil
-	})
-}
-
-// DrainRepositories implements [store.Collector]. It is at most seven statements, in one event.
-func (m *Metadata) DrainRepositories(ctx context.Context, limit int) (int, error) {
-	return write(ctx, m, "drain repositories", func(tx *transaction) (int, error) {
-		var repository int64
-		// The beginning of the index by name.
-		found, err := tx.row(`select id from repositories where name < '/~' order by name limit 1`, nil, &repository)
-		if err != nil || !found {
-			return 0, err
-		}
-		return tx.drain(repository, limit)
-	})
-}
-
-// drain deletes rows of a repository, in the order in which they hang on each other.
-func (tx *transaction) drain(repository int64, limit int) (drained int, err error) {
-	for _, statement := range []string{
-		`delete from tags where (repository, name) in (select repository, name from tags where repository = ?1 limit ?2) returning ''`,
-		`delete from edges where (parent, child) in (
-			select e.parent, e.child from manifests m cross join edges e on e.parent = m.id where m.repository = ?1 limit ?2) returning child`,
-		`delete from manifests where id in (select id from manifests where repository = ?1 limit ?2) returning ''`,
-	} {
-		// Ranges of keys that begin with the repository. A put may have taken the candidate of content that no link leads to, so that
-		// only an edge does.
-		gone, err := values[digest.Digest](tx.connection, statement, repository, max(limit-drained, 0))
-		if err != nil {
-			return drained, err
-		}
-		if drained += len(gone); drained > 0 {
-			children := slices.DeleteFunc(slices.Clone(gone), func(d digest.Digest) bool { return d == "" })
-			if err := tx.touch("", children...); err != nil {
-				return drained, err
-			}
-		}
-		if drained >= limit {
-			return drained, nil
-		}
-	}
-	// A range of the key.
-	links, err := values[digest.Digest](tx.connection, `select digest from links where repository = ?1 limit ?2`, repository, limit-drained)
-	if err != nil {
-		return drained, err
-	}
-	if err := tx.touch("", links...); err != nil {
-		return drained, err
-	}
-	// Rows by their keys.
-	if _, err := tx.exec(`delete from links where repository = ?1 and digest in (select value from json_each(?2))`, repository, list(links)); err != nil {
-		return drained, err
-	}
-	drained += len(links)
-	if drained >= limit {
-		return drained, nil
-	}
-	return drained + 1, tx.vanish(repository)
 }

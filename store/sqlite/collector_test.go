@@ -1,7 +1,6 @@
 package sqlite_test
 
 import (
-	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -140,39 +139,6 @@ func TestCollectorRunsBesidePushesOfAnotherProcess(t *testing.T) {
 		_, err := server.Content(t.Context(), "team/app", digest.FromString(fmt.Sprint("layer ", i)))
 		require.NoError(t, err, "what a manifest that is there refers to")
 	}
-}
-
-func TestRowsOfAnEarlierVersionAreKept(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "index.db")
-	m, err := sqlite.Open(path, nil)
-	require.NoError(t, err)
-	require.NoError(t, m.PutManifest(t.Context(), manifest("team/app", "image", "latest")))
-	require.NoError(t, m.Close())
-	db, err := sql.Open("sqlite", path)
-	require.NoError(t, err)
-	for _, statement := range []string{ // back to version 1
-		`drop index contents_by_key`, `drop index sessions_by_started`, `drop index sessions_under_way`, `drop index tails_by_key`,
-		`alter table contents drop column missing`, `alter table manifests drop column pushed`, `alter table manifests drop column pulled`,
-		`alter table tags drop column pushed`, `alter table tags drop column pulled`, `alter table candidates drop column deleted`,
-		`alter table garbage drop column tries`, `alter table garbage drop column unfinished`,
-		`delete from goose_db_version where version_id = 2`,
-		`insert into garbage (key, condemned) values ('blobs/x', 1)`,
-	} {
-		_, err := db.ExecContext(t.Context(), statement)
-		require.NoError(t, err, statement)
-	}
-	require.NoError(t, db.Close())
-
-	m = open(t, path, nil)
-	records, err := m.TagRecords(t.Context(), "team/app", "", 10)
-	require.NoError(t, err)
-	require.Len(t, records, 1)
-	assert.WithinDuration(t, time.Now(), records[0].Pushed, time.Hour, "what is not known counts as pushed at the update, so that no policy takes it at once")
-	garbage, err := m.Garbage(t.Context(), 0, 10)
-	require.NoError(t, err)
-	require.Len(t, garbage, 1)
-	assert.True(t, garbage[0].Unfinished, "what is not known may be")
 }
 
 // BenchmarkReview reviews a thousand candidates whose content goes, which is as long as others have to wait with their writes.

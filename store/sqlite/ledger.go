@@ -30,19 +30,8 @@ func scanCandidate(scan func(...any) error) (candidate store.Candidate, err erro
 // Garbage implements [store.Ledger]. It is one statement.
 func (m *Metadata) Garbage(ctx context.Context, age time.Duration, limit int) ([]store.Garbage, error) {
 	return read(ctx, m, "garbage", func(c *connection) ([]store.Garbage, error) {
-		// A range of the index by time.
-		return rows(c, `
-			select key, condemned, tries, unfinished from garbage where condemned <= ?1
-			order by condemned, key limit ?2`,
-			[]any{m.now().Add(-age).UnixNano(), max(limit, 0)}, scanGarbage)
+		return c.dueGarbage(m.now(), age, age, limit)
 	})
-}
-
-func scanGarbage(scan func(...any) error) (garbage store.Garbage, err error) {
-	var condemned int64
-	err = scan(&garbage.Key, &condemned, &garbage.Tries, &garbage.Unfinished)
-	garbage.Condemned = instant(condemned)
-	return garbage, err
 }
 
 // touch makes contents of the repository candidates, or touches them if they are.

@@ -23,9 +23,13 @@ alter table candidates add column deleted integer not null default 0;
 alter table garbage add column tries integer not null default 0;
 alter table garbage add column unfinished integer not null default 1;
 
--- Sessions die of age. When one began never changes, so that this index costs saves nothing.
-create index sessions_by_started on sessions (started, id);
+drop index garbage_by_condemned;
+create index garbage_by_due on garbage (unfinished, condemned, key);
 
--- For audits: keys of uploads under way.
-create index sessions_under_way on sessions (id) where state <> 2;
+-- Uploads under way and tombstones each have a life of their own. When one began never changes, so that saves do not write to
+-- these indexes.
+create index sessions_under_way on sessions (started, id) where state <> 2;
+create index sessions_finished on sessions (started, id) where state = 2;
+
+-- For audits, which go by keys.
 create index tails_by_key on tails (key);

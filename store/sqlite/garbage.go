@@ -1,0 +1,56 @@
+package sqlite
+
+import (
+	"context"
+	"time"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// dueGarbage returns the first of what was condemned so long ago.
+func (c *connection) dueGarbage(now time.Time, delay, unfinished time.Duration, limit int) ([]store.Garbage, error) {
+	// Two ranges of the index, which are merged.
+	return rows(c, `
+		select key, condemned, tries, unfinished from garbage where unfinished = 0 and condemned <= ?1
+		union all
+		select key, condemned, tries, unfinished from garbage where unfinished = 1 and condemned <= ?2
+		order by condemned, key limit ?3`,
+		[]any{now.Add(-delay).UnixNano(), now.Add(-unfinished).UnixNano(), max(limit, 0)}, scanGarbage)
+}
+
+func scanGarbage(scan func(...any) error) (garbage store.Garbage, err error) {
+	var condemned int64
+	err = scan(&garbage.Key, &condemned, &garbage.Tries, &garbage.Unfinished)
+	garbage.Condemned = instant(condemned)
+	return garbage, err
+}
+
+// TakeGarbage implements [store.Collector]. It is two statements.
+func (m *Metadata) TakeGarbage(ctx context.Context, take store.Take) ([]store.Garbage, error) {
+	return write(ctx, m, "take garbage", func(tx *transaction) ([]store.Garbage, error) {
+		taken, err := tx.dueGarbage(tx.now, take.Delay, take.Unfinished, take.Limit)
+		if err != nil || len(taken) == 0 {
+			return nil, err
+		}
+		keys := make([]store.Key, len(taken))
+		for i := range taken {
+			taken[i].Tries++
+			keys[i] = taken[i].Key
+		}
+		// Rows by their keys.
+		_, err = tx.exec(`
+			update garbage set tries = tries + 1, condemned = case when unfinished then ?3 else ?2 end
+			where key in (select value from json_each(?1))`,
+			list(keys), tx.now.Add(take.Again-take.Delay).UnixNano(), tx.now.Add(take.Again-take.Unfinished).UnixNano())
+		return taken, err
+	})
+}
+
+// ForgetGarbage implements [store.Collector]. It is one statement.
+func (m *Metadata) ForgetGarbage(ctx context.Context, keys []store.Key) error {
+	return change(ctx, m, "forget garbage", func(tx *transaction) error {
+		// Rows by their keys.
+		_, err := tx.exec(`delete from garbage where key in (select value from json_each(?1))`, list(keys))
+		return err
+	})
+}

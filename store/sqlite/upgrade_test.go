@@ -1,0 +1,87 @@
+package sqlite_test
+
+import (
+	"database/sql"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/pressly/goose/v3"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// firstVersion is a file as the first version of the program made it.
+func firstVersion(t *testing.T, statements ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "index.db")
+	db, err := sql.Open("sqlite", path)
+	require.NoError(t, err)
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migrations"), goose.WithDisableGlobalRegistry(true))
+	require.NoError(t, err)
+	_, err = provider.UpTo(t.Context(), 1)
+	require.NoError(t, err)
+	for _, statement := range statements {
+		_, err := db.ExecContext(t.Context(), statement)
+		require.NoError(t, err, statement)
+	}
+	require.NoError(t, db.Close())
+	return path
+}
+
+func TestRowsOfAnEarlierVersionAreKept(t *testing.T) {
+	t.Parallel()
+	image, layer, tail := digest.FromString("image"), digest.FromString("layer"), store.NewUploadKey("under-way")
+	path := firstVersion(
+		t,
+		`insert into repositories values (1, 'team/app')`,
+		`insert into contents values ('`+image.String()+`', 5, null, cast('image' as blob)), ('`+layer.String()+`', 7, 'blobs/layer', null)`,
+		`insert into links values (1, '`+image.String()+`'), (1, '`+layer.String()+`')`,
+		`insert into manifests values (1, 1, '`+image.String()+`', 'text/plain', '', '', null, 5)`,
+		`insert into edges values (1, '`+layer.String()+`', 1, '`+layer.String()+`')`,
+		`insert into tags values (1, 'latest', 1)`,
+		`insert into sessions (id, repository, state, version, algorithm, digest, started, touched, reserved_blob, reserved_tail,
+			durable, parts_end, multipart_key, multipart_id, part_size, last_part)
+			values ('under-way', 'team/app', 0, 1, '', '', 1, 1, '', '', 3, 0, '', '', 0, 0),
+				('tombstone', 'team/app', 2, 1, '', '`+layer.String()+`', 1, 1, '', '', 0, 0, '', '', 0, 0)`,
+		`insert into tails values ('under-way', 0, '`+string(tail)+`', 3)`,
+		`insert into candidates values ('team/app', '`+layer.String()+`', 1)`,
+		`insert into garbage values ('blobs/x', 1)`,
+	)
+	m, ctx := open(t, path, nil), t.Context()
+
+	got, err := m.Manifest(ctx, "team/app", store.ManifestRef{Tag: "latest"})
+	require.NoError(t, err)
+	assert.Equal(t, "image", string(got.Bytes))
+	tags, err := m.TagRecords(ctx, "team/app", "", 10)
+	require.NoError(t, err)
+	require.Len(t, tags, 1)
+	assert.WithinDuration(t, time.Now(), tags[0].Pushed, time.Hour, "what is not known counts as pushed at the update, so that no policy takes it at once")
+	manifests, err := m.ManifestRecords(ctx, "team/app", "", 10)
+	require.NoError(t, err)
+	require.Len(t, manifests, 1)
+	assert.WithinDuration(t, time.Now(), manifests[0].Pushed, time.Hour, "as for tags")
+	require.ErrorIs(t, m.ExpireTag(ctx, store.TagExpiry{Repository: "team/app", Tag: "latest", Digest: image, Quiet: time.Hour}),
+		store.ErrConditionFailed)
+
+	garbage, err := m.Garbage(ctx, 0, 10)
+	require.NoError(t, err)
+	require.Equal(t, []store.Garbage{{Key: "blobs/x", Condemned: time.Unix(0, 1).UTC(), Unfinished: true}}, garbage,
+		"what is not known may be unfinished")
+	unknown, err := m.UnknownKeys(ctx, []store.Key{"blobs/layer", "blobs/x", tail, "blobs/unknown"})
+	require.NoError(t, err)
+	assert.Equal(t, []store.Key{"blobs/unknown"}, unknown)
+
+	done, err := m.ReviewCandidates(ctx, store.Review{Limit: 10})
+	require.NoError(t, err)
+	assert.Equal(t, store.Reviewed{Candidates: 1}, done, "the layer is needed")
+	ended, err := m.EndSessions(ctx, store.Life{Idle: time.Hour, Tombstone: time.Hour}, 10)
+	require.NoError(t, err)
+	assert.Equal(t, 1, ended.Tombstones)
+	require.Len(t, ended.Sessions, 1)
+	assert.Equal(t, []store.Tail{{Key: tail, Size: 3}}, ended.Sessions[0].Tails)
+}
