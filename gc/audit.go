@@ -1,0 +1,217 @@
+package gc
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// DefaultSafeAge is how old an object that no row knows has to be by default, before [Audit] condemns it.
+const DefaultSafeAge = 24 * time.Hour
+
+// AuditOptions configures [Audit]. The zero value works, and nil too: everything is looked at, and nothing changed.
+type AuditOptions struct {
+	After store.Key // go on after this key: AuditReport.Next of an audit that ended early
+	Batch int       // how many objects and rows are looked at at once; default 1000
+
+	// Deep reads all content and compares it with its digest. Otherwise, only sizes are compared.
+	Deep bool
+	Rate int64 // bytes a second that are read at most; default as many as come
+
+	// Multiparts asks the store for unfinished multipart uploads of every content's key as well, which is a request for each.
+	// Those of an object that no row knows, and with Deep of all content, are looked for in any case.
+	Multiparts bool
+
+	// Repair condemns objects that no row knows, so that the collector deletes them after its delay; marks content as missing
+	// whose object is missing or is not what it should be, so that it reads as absent, and the next push of it heals it;
+	// unmarks content whose object is there, and right; and aborts unfinished multipart uploads of content's keys.
+	Repair  bool
+	SafeAge time.Duration // younger objects that no row knows are left alone; default DefaultSafeAge
+
+	// Found is told of every finding as it is made, on the caller's goroutine; an error of it ends the audit. nil: they are
+	// only counted.
+	Found func(AuditFinding) error
+
+	// Progress is told how far the audit has come after every batch, and with Deep after every object that was read. nil: nobody is.
+	Progress func(AuditReport)
+}
+
+// AuditKind is a kind of finding of an audit.
+type AuditKind string
+
+// What an audit finds.
+const (
+	AuditOrphan    AuditKind = "orphan"    // an object that no row knows
+	AuditStaged    AuditKind = "staged"    // the same, of an upload that is no more
+	AuditForeign   AuditKind = "foreign"   // an object under a prefix that is not the store's: never touched
+	AuditMissing   AuditKind = "missing"   // content whose object is not there
+	AuditWrongSize AuditKind = "size"      // content whose object has another size
+	AuditWrongData AuditKind = "data"      // content whose object has other bytes
+	AuditFound     AuditKind = "found"     // content that is marked as missing, whose object is there, and right
+	AuditMultipart AuditKind = "multipart" // an unfinished multipart upload of a key that nobody writes to
+	AuditBroken    AuditKind = "broken"    // a manifest that cannot be pulled whole, because of content that is missing or wrong
+)
+
+// AuditFinding is something that does not fit.
+type AuditFinding struct {
+	Kind       AuditKind     `json:"kind"`
+	Key        store.Key     `json:"key,omitempty"`
+	Digest     digest.Digest `json:"digest,omitempty"`     // of the content
+	Size       int64         `json:"size,omitempty"`       // of the object, bytes
+	Want       int64         `json:"want,omitempty"`       // its size by the index, bytes
+	Modified   *time.Time    `json:"modified,omitempty"`   // of an object that no row knows
+	Multipart  string        `json:"multipart,omitempty"`  // the store's name of the upload
+	Repository string        `json:"repository,omitempty"` // of the broken manifest
+	Manifest   digest.Digest `json:"manifest,omitempty"`   // the broken manifest
+	Marked     bool          `json:"marked,omitempty"`     // the content has been marked as missing before
+	Repaired   bool          `json:"repaired,omitempty"`   // by this audit
+}
+
+// AuditReport is how far an audit has come.
+type AuditReport struct {
+	Objects  int64             `json:"objects"`        // that were looked at
+	Bytes    int64             `json:"bytes"`          // of these objects
+	Read     int64             `json:"read"`           // bytes that were read and hashed
+	Contents int64             `json:"contents"`       // rows that were compared
+	Findings map[AuditKind]int `json:"findings"`       // by kind
+	Repaired int               `json:"repaired"`       // findings
+	Next     store.Key         `json:"next,omitempty"` // the last key of which everything has been looked at
+	Done     bool              `json:"done"`           // there is nothing after it
+}
+
+// Audit compares all objects with the index, in the order of their keys, a batch of each at a time, while everything else goes
+// on. What does not fit is looked at again before it is reported, in the order in which events make it: an object is deleted
+// before its row is forgotten, and is written after its row was made. So uploads and collections under way are neither
+// reported nor harmed. Nothing is deleted here: what nobody knows is condemned, and the collector deletes it.
+//
+// Unfinished multipart uploads are found by exact keys only, since some stores (MinIO) list them in no other way: of keys that
+// the index or the listing tells. One that was begun under a key that neither knows, which takes an index that was lost
+// or restored, is for the bucket's own rule on incomplete uploads. On a store that is a folder, only finished objects are listed.
+//
+// It returns how far it came also with an error, which is the context's, the stores' or Found's: an audit with After set to
+// Next goes on from there.
+func Audit(ctx context.Context, meta Index, objects store.Objects, opts *AuditOptions) (AuditReport, error) {
+	a := &audit{meta: meta, objects: objects, report: AuditReport{Findings: map[AuditKind]int{}}}
+	if opts != nil {
+		a.options = *opts
+	}
+	switch o := &a.options; {
+	case o.Batch < 0:
+		return a.report, fmt.Errorf("audit options: Batch: %d is negative", o.Batch)
+	case o.Rate < 0:
+		return a.report, fmt.Errorf("audit options: Rate: %d is negative", o.Rate)
+	case o.SafeAge < 0:
+		return a.report, fmt.Errorf("audit options: SafeAge: %v is negative", o.SafeAge)
+	}
+	setDefault(&a.options.Batch, 1000)
+	setDefault(&a.options.SafeAge, DefaultSafeAge)
+	a.limiter = limiter{rate: a.options.Rate}
+	a.report.Next = a.options.After
+	if err := a.run(ctx); err != nil {
+		return a.report, fmt.Errorf("audit after key %q: %w", a.report.Next, err)
+	}
+	return a.report, nil
+}
+
+// audit is one that is running.
+type audit struct {
+	meta    Index
+	objects store.Objects
+	options AuditOptions
+	limiter limiter
+	report  AuditReport
+}
+
+// run merges the two listings, which both come in the order of keys.
+func (a *audit) run(ctx context.Context) error {
+	objects := &cursor[store.Object]{
+		last: a.options.After,
+		key:  func(o store.Object) store.Key { return o.Key },
+		page: func(after store.Key) ([]store.Object, error) {
+			return a.objects.List(ctx, "", after, a.options.Batch)
+		},
+	}
+	rows := &cursor[store.StoredContent]{
+		last: a.options.After,
+		key:  func(c store.StoredContent) store.Key { return c.Key },
+		page: func(after store.Key) ([]store.StoredContent, error) {
+			return a.meta.StoredContents(ctx, after, a.options.Batch)
+		},
+	}
+	for {
+		if err := objects.fill(a.options.Batch); err != nil {
+			return fmt.Errorf("list objects: %w", err)
+		}
+		if err := rows.fill(a.options.Batch); err != nil {
+			return fmt.Errorf("list contents: %w", err)
+		}
+		end, bounded := objects.end()
+		if last, more := rows.end(); more && (!bounded || last < end) {
+			end, bounded = last, true
+		}
+		some, known := objects.take(end, bounded), rows.take(end, bounded)
+		if err := a.window(ctx, some, known); err != nil {
+			return err
+		}
+		if !bounded {
+			a.report.Done = true
+			a.report.Next = max(a.report.Next, objects.last, rows.last)
+		} else {
+			a.report.Next = end
+		}
+		a.tell()
+		if a.report.Done {
+			return nil
+		}
+	}
+}
+
+// tell tells how far the audit has come.
+func (a *audit) tell() {
+	if a.options.Progress != nil {
+		a.options.Progress(a.report)
+	}
+}
+
+// cursor reads a listing page by page.
+type cursor[T any] struct {
+	page  func(after store.Key) ([]T, error)
+	key   func(T) store.Key
+	items []T       // that were read, and not taken
+	last  store.Key // that was read
+	done  bool      // nothing is after last
+}
+
+// fill reads a page if none is left.
+func (c *cursor[T]) fill(limit int) error {
+	if len(c.items) > 0 || c.done {
+		return nil
+	}
+	page, err := c.page(c.last)
+	if err != nil {
+		return err
+	}
+	c.items, c.done = page, len(page) < limit
+	if len(page) > 0 {
+		c.last = c.key(page[len(page)-1])
+	}
+	return nil
+}
+
+// end returns the key up to which the listing is known, if it goes on after it.
+func (c *cursor[T]) end() (last store.Key, more bool) { return c.last, !c.done }
+
+// take takes what comes up to the end.
+func (c *cursor[T]) take(end store.Key, bounded bool) []T {
+	n := 0
+	for n < len(c.items) && (!bounded || c.key(c.items[n]) <= end) {
+		n++
+	}
+	taken := c.items[:n]
+	c.items = c.items[n:]
+	return taken
+}

@@ -1,0 +1,299 @@
+package gc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/ocikit/ocikit/store"
+)
+
+// window compares the objects and the rows of one range of keys.
+func (a *audit) window(ctx context.Context, objects []store.Object, rows []store.StoredContent) error {
+	var strangers []store.Object
+	for len(objects) > 0 || len(rows) > 0 {
+		switch {
+		case len(rows) == 0 || len(objects) > 0 && objects[0].Key < rows[0].Key:
+			strangers = append(strangers, objects[0])
+			a.count(objects[0])
+			objects = objects[1:]
+		case len(objects) == 0 || rows[0].Key < objects[0].Key:
+			a.report.Contents++
+			if err := a.content(ctx, rows[0], nil); err != nil {
+				return err
+			}
+			rows = rows[1:]
+		default:
+			a.report.Contents++
+			a.count(objects[0])
+			if err := a.content(ctx, rows[0], &objects[0]); err != nil {
+				return err
+			}
+			objects, rows = objects[1:], rows[1:]
+		}
+	}
+	return a.strangers(ctx, strangers)
+}
+
+func (a *audit) count(o store.Object) {
+	a.report.Objects++
+	a.report.Bytes += o.Size
+}
+
+// strangers looks at objects that are no content. What a session or the garbage names is as it should be.
+func (a *audit) strangers(ctx context.Context, objects []store.Object) error {
+	keys := make([]store.Key, len(objects))
+	for i, o := range objects {
+		keys[i] = o.Key
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	unknown, err := a.meta.UnknownKeys(ctx, keys)
+	if err != nil {
+		return fmt.Errorf("look for keys: %w", err)
+	}
+	named := make(map[store.Key]bool, len(unknown))
+	for _, key := range unknown {
+		named[key] = true
+	}
+	var condemn []store.Key
+	var found []AuditFinding
+	for _, o := range objects {
+		if !named[o.Key] {
+			continue
+		}
+		// A key that was known becomes unknown after its object is deleted. So one that is unknown, and then still there, is an orphan.
+		_, err := a.size(ctx, o.Key, o.Size)
+		if errors.Is(err, store.ErrObjectUnknown) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		finding := AuditFinding{Kind: AuditForeign, Key: o.Key, Size: o.Size, Modified: &o.Modified}
+		switch {
+		case strings.HasPrefix(string(o.Key), store.BlobPrefix):
+			finding.Kind = AuditOrphan
+		case strings.HasPrefix(string(o.Key), store.UploadPrefix):
+			finding.Kind = AuditStaged
+		}
+		if a.options.Repair && finding.Kind != AuditForeign && time.Since(o.Modified) >= a.options.SafeAge {
+			condemn = append(condemn, o.Key)
+		}
+		found = append(found, finding)
+	}
+	return a.orphans(ctx, found, condemn)
+}
+
+// orphans condemns and reports objects that no row knows, and the multipart uploads of their keys, which go with them.
+func (a *audit) orphans(ctx context.Context, found []AuditFinding, condemn []store.Key) error {
+	condemned := map[store.Key]bool{}
+	if len(condemn) > 0 {
+		keys, err := a.meta.CondemnKeys(ctx, condemn)
+		if err != nil {
+			return fmt.Errorf("condemn keys: %w", err)
+		}
+		for _, key := range keys {
+			condemned[key] = true
+		}
+	}
+	for _, finding := range found {
+		finding.Repaired = condemned[finding.Key]
+		if err := a.find(finding); err != nil {
+			return err
+		}
+		if finding.Kind != AuditOrphan {
+			continue
+		}
+		begun, err := a.objects.Begun(ctx, finding.Key)
+		if err != nil {
+			return fmt.Errorf("look for multipart uploads of %s: %w", finding.Key, err)
+		}
+		for _, m := range begun {
+			if err := a.find(AuditFinding{Kind: AuditMultipart, Key: m.Key, Multipart: m.ID, Repaired: finding.Repaired}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// content looks at the object of a row, which the listing has, or has not.
+func (a *audit) content(ctx context.Context, row store.StoredContent, listed *store.Object) error {
+	fits := listed != nil && listed.Size == row.Size && !row.Missing
+	if a.options.Deep || !fits {
+		if err := a.examine(ctx, row, listed); err != nil {
+			return err
+		}
+	}
+	if a.options.Deep || a.options.Multiparts {
+		return a.multiparts(ctx, row)
+	}
+	return nil
+}
+
+// looks is how often an object that is not right is looked at, before that is believed.
+const looks = 2
+
+// examine looks closely at the object of a row, and then whether the row still says the same: the index goes first, so that an
+// object which was right to go is one that no row names by then.
+func (a *audit) examine(ctx context.Context, row store.StoredContent, listed *store.Object) error {
+	finding := AuditFinding{Key: row.Key, Digest: row.Digest, Want: row.Size}
+	for range looks {
+		kind, failed := a.state(ctx, row)
+		if failed == nil && kind == "" && !row.Missing {
+			return nil
+		}
+		var err error
+		if row, err = a.row(ctx, row); err != nil || row.Key == "" {
+			return err
+		}
+		if failed != nil { // not because the object went meanwhile
+			return failed
+		}
+		finding.Kind, finding.Marked = kind, row.Missing
+		if kind == "" {
+			break
+		}
+	}
+	switch {
+	case finding.Kind == "" && !row.Missing:
+		return nil
+	case finding.Kind == "":
+		finding.Kind = AuditFound
+	}
+	if listed != nil && finding.Kind != AuditMissing {
+		finding.Size = listed.Size
+	}
+	if a.options.Repair {
+		changed, err := a.meta.MarkContent(ctx, row.Digest, row.Key, finding.Kind != AuditFound)
+		if err != nil {
+			return fmt.Errorf("mark content %s: %w", row.Digest, err)
+		}
+		finding.Repaired = changed
+	}
+	if err := a.find(finding); err != nil || finding.Kind == AuditFound {
+		return err
+	}
+	return a.dependents(ctx, row)
+}
+
+// state tells what is wrong with the object of a row, or "". What is marked as missing has to be right to its last byte.
+func (a *audit) state(ctx context.Context, row store.StoredContent) (AuditKind, error) {
+	size, err := a.size(ctx, row.Key, row.Size)
+	right := true
+	if err == nil && size == row.Size && (a.options.Deep || row.Missing) {
+		right, err = a.verify(ctx, row)
+	}
+	switch {
+	case errors.Is(err, store.ErrObjectUnknown):
+		return AuditMissing, nil
+	case err != nil:
+		return "", err
+	case size != row.Size:
+		return AuditWrongSize, nil
+	case !right:
+		return AuditWrongData, nil
+	}
+	return "", nil
+}
+
+// size returns want if the object has that size, and otherwise another one, -1 for more: it reads a byte at the end and one after
+// it.
+func (a *audit) size(ctx context.Context, key store.Key, want int64) (int64, error) {
+	has := func(offset int64) (bool, error) {
+		r, err := a.objects.Open(ctx, key, offset, 1)
+		if errors.Is(err, store.ErrOutOfRange) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("open object: %w", err)
+		}
+		defer r.Close()
+		n, err := io.Copy(io.Discard, r)
+		if err != nil {
+			return false, fmt.Errorf("read object %s: %w", key, err)
+		}
+		return n > 0, nil
+	}
+	if more, err := has(want); err != nil || more {
+		return -1, err
+	}
+	if want > 0 {
+		if all, err := has(want - 1); err != nil || !all {
+			return 0, err
+		}
+	}
+	return want, nil
+}
+
+// row reads a row again; its Key is "" if the content has another key by now, or is gone.
+func (a *audit) row(ctx context.Context, row store.StoredContent) (store.StoredContent, error) {
+	page, err := a.meta.StoredContents(ctx, row.Key[:len(row.Key)-1], 1) // nothing is between
+	if err != nil {
+		return store.StoredContent{}, fmt.Errorf("look at content %s again: %w", row.Digest, err)
+	}
+	if len(page) == 0 || page[0].Key != row.Key || page[0].Digest != row.Digest {
+		return store.StoredContent{}, nil
+	}
+	return page[0], nil
+}
+
+// dependents reports the manifests that content which is missing or wrong breaks.
+func (a *audit) dependents(ctx context.Context, row store.StoredContent) error {
+	var after store.ManifestAt
+	for {
+		page, err := a.meta.Dependents(ctx, row.Digest, after, records)
+		if err != nil {
+			return fmt.Errorf("manifests that refer to %s: %w", row.Digest, err)
+		}
+		for _, after = range page {
+			err := a.find(AuditFinding{
+				Kind: AuditBroken, Key: row.Key, Digest: row.Digest, Repository: after.Repository, Manifest: after.Digest,
+			})
+			if err != nil {
+				return err
+			}
+		}
+		if len(page) < records {
+			return nil
+		}
+	}
+}
+
+// multiparts looks for unfinished multipart uploads of content's key: the answer to a Begin was lost, and it was sent again.
+// Content is finished, so nobody needs them.
+func (a *audit) multiparts(ctx context.Context, row store.StoredContent) error {
+	begun, err := a.objects.Begun(ctx, row.Key)
+	if err != nil {
+		return fmt.Errorf("look for multipart uploads of %s: %w", row.Key, err)
+	}
+	for _, m := range begun {
+		if a.options.Repair {
+			if err := a.objects.Abort(ctx, m); err != nil {
+				return fmt.Errorf("abort multipart upload of %s: %w", row.Key, err)
+			}
+		}
+		finding := AuditFinding{Kind: AuditMultipart, Key: m.Key, Digest: row.Digest, Multipart: m.ID, Repaired: a.options.Repair}
+		if err := a.find(finding); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// find counts and tells a finding.
+func (a *audit) find(finding AuditFinding) error {
+	a.report.Findings[finding.Kind]++
+	if finding.Repaired {
+		a.report.Repaired++
+	}
+	if a.options.Found == nil {
+		return nil
+	}
+	return a.options.Found(finding)
+}
