@@ -69,6 +69,7 @@ func (c *serveCommand) check() (settings, error) {
 		wrong("shutdown-delay", "must not be negative")
 	}
 	errs = append(errs, c.checkStores(&s)...)
+	errs = append(errs, c.checkCollecting()...)
 	return s, errors.Join(errs...)
 }
 

@@ -29,7 +29,11 @@ import (
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Serve a registry."`
 	Migrate migrateCommand `cmd:"" help:"Set up PostgreSQL for it, or bring it up to date."`
-	Version versionCommand `cmd:"" help:"Tell which version this is."`
+	GC      gcCommand      `cmd:"" name:"gc" help:"Collect what nothing refers to, until nothing is due. Servers do it themselves; it may run beside them."`
+	Audit   auditCommand   `cmd:"" help:"Compare what is stored with the index, and repair what does not fit. Servers may go on."`
+
+	DeleteRepository deleteRepositoryCommand `cmd:"" help:"Delete a whole repository. Servers collect what was in it."`
+	Version          versionCommand          `cmd:"" help:"Tell which version this is."`
 }
 
 func main() {

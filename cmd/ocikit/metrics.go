@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/ocikit/ocikit/gc"
 	"github.com/ocikit/ocikit/registry"
 	"github.com/ocikit/ocikit/staging"
 )
@@ -28,6 +29,11 @@ type metrics struct {
 	asking   *prometheus.HistogramVec
 	queried  *prometheus.CounterVec
 	querying prometheus.Histogram
+
+	gcDone   *prometheus.CounterVec
+	gcBytes  prometheus.Counter
+	gcErrors *prometheus.CounterVec
+	gcSteps  *prometheus.HistogramVec
 }
 
 func newMetrics(budget *staging.Budget) *metrics {
@@ -64,10 +70,24 @@ func newMetrics(budget *staging.Budget) *metrics {
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 	}
+	m.gcDone = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ocikit_gc_done_total", Help: "What the collector of this process did, by kind.",
+	}, []string{"kind"})
+	m.gcBytes = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ocikit_gc_content_bytes_total", Help: "Bytes of content that went with its last reference.",
+	})
+	m.gcErrors = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ocikit_gc_errors_total", Help: "Steps of the collector that failed, and were tried again.",
+	}, []string{"step"})
+	m.gcSteps = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "ocikit_gc_step_duration_seconds", Help: "Time that one step of the collector took.",
+		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+	}, []string{"step"})
 	held := func() float64 { return float64(budget.Held()) }
 	size := func() float64 { return float64(budget.Size()) }
 	m.all.MustRegister(
 		m.requests, m.latency, m.read, m.written, m.uploads, m.asked, m.asking, m.queried, m.querying,
+		m.gcDone, m.gcBytes, m.gcErrors, m.gcSteps,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ocikit_upload_memory_held_bytes", Help: "Buffers that uploads hold."}, held),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ocikit_upload_memory_bytes", Help: "Buffers that uploads may hold together."}, size),
 		collectors.NewGoCollector(),
@@ -82,6 +102,22 @@ func (m *metrics) observe(o registry.Observation) {
 	m.latency.WithLabelValues(o.Route, o.Method, status).Observe(o.Duration.Seconds())
 	m.read.WithLabelValues(o.Route).Add(float64(o.Read))
 	m.written.WithLabelValues(o.Route).Add(float64(o.Written))
+}
+
+// collected counts what a step of the collector did.
+func (m *metrics) collected(e gc.Event) {
+	for kind, n := range map[string]int{
+		"candidates": e.Stats.Candidates, "links": e.Stats.Links, "contents": e.Stats.Contents, "objects": e.Stats.Objects,
+		"sessions": e.Stats.Sessions, "tombstones": e.Stats.Tombstones, "multiparts": e.Stats.Multiparts, "rows": e.Stats.Drained,
+		"manifests": e.Stats.Manifests,
+	} {
+		m.gcDone.WithLabelValues(kind).Add(float64(n))
+	}
+	m.gcBytes.Add(float64(e.Stats.Bytes))
+	m.gcSteps.WithLabelValues(string(e.Step)).Observe(e.Took.Seconds())
+	if e.Err != nil {
+		m.gcErrors.WithLabelValues(string(e.Step)).Inc()
+	}
 }
 
 // handler serves the metrics.

@@ -19,11 +19,8 @@ type serveCommand struct {
 	TLSCert     string `name:"tls-cert" type:"path" placeholder:"FILE" help:"Certificate chain (PEM). Read again when the file changes."`
 	TLSKey      string `name:"tls-key" type:"path" placeholder:"FILE" help:"Private key (PEM)."`
 
-	Data     string `default:"ocikit-data" type:"path" placeholder:"DIR" help:"Folder of the index and the objects, unless they are elsewhere (./ocikit-data)."`
-	Database string `placeholder:"URL" help:"Index: sqlite:PATH, memory:, or postgres://USER@HOST:PORT/NAME for any number of replicas (sqlite:DATA/index.sqlite)."`
-	Objects  string `placeholder:"URL" help:"Objects: file:DIR, memory:, or s3://BUCKET?region=…, with endpoint=… elsewhere than on AWS (file:DATA/objects)."`
-	Migrate  bool   `help:"Bring PostgreSQL's schema up to date before serving, as ocikit migrate up does."`
-	Sync     bool   `default:"true" negatable:"" help:"Answer a push only when the disk has it. --sync=false is faster, and loses in a power cut."`
+	storeFlags
+	Migrate bool `help:"Bring PostgreSQL's schema up to date before serving, as ocikit migrate up does."`
 
 	Redirect       bool          `help:"Send clients to S3 for blobs, with a signed URL. They must be able to reach it, under a host name unrelated to the registry's."`
 	RedirectExpiry time.Duration `default:"15m" placeholder:"DURATION" help:"How long a signed URL works (${default})."`
@@ -38,6 +35,13 @@ type serveCommand struct {
 	MaxManifest            size     `default:"4MiB" placeholder:"SIZE" help:"Largest manifest (${default})."`
 	MaxBlob                size     `placeholder:"SIZE" help:"Largest blob (what the objects can take)."`
 	UploadMemory           size     `default:"64MiB" placeholder:"SIZE" help:"Buffers of all uploads together (${default})."`
+
+	UploadIdle   time.Duration `default:"24h" placeholder:"DURATION" help:"How long an upload without activity can be continued, and the end of a finished one be asked for again (${default})."`
+	WriteTimeout time.Duration `default:"15m" placeholder:"DURATION" help:"How long one request to the objects may take, at most 15m (${default})."`
+	GC           bool          `name:"gc" default:"true" negatable:"" help:"Collect what nothing refers to, all the time. Every replica may; --gc=false leaves it to others, or to ocikit gc."`
+	GCGrace      time.Duration `name:"gc-grace" default:"24h" placeholder:"DURATION" help:"How long what no manifest refers to is kept, at least (${default})."`
+	GCDelay      time.Duration `name:"gc-delay" default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten, for reads under way (${default})."`
+	GCPause      time.Duration `name:"gc-pause" default:"1m" placeholder:"DURATION" help:"How long to rest when there is nothing to collect (${default})."`
 
 	MetricsListen   string        `placeholder:"HOST:PORT" help:"Where to serve Prometheus metrics on /metrics, and /livez and /readyz. Off by default."`
 	LogLevel        slog.Level    `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
@@ -65,16 +69,22 @@ func (c *serveCommand) Run(ctx context.Context, out output) error {
 	defer listeners.close()
 	budget := staging.NewBudget(int64(c.UploadMemory))
 	metrics := newMetrics(budget)
-	stores, err := c.openStores(ctx, log, settings, metrics)
+	stores, err := c.open(ctx, log, settings, metrics)
 	if err != nil {
 		return err
 	}
 	defer stores.close(log)
+	if c.GC {
+		defer startCollecting(ctx, log, stores, c.collecting(metrics))()
+	}
 
 	local := registry.NewLocal(stores.meta, stores.objects, &registry.LocalOptions{
 		Budget:                budget,
 		MaxBlob:               int64(c.MaxBlob),
-		Redirect:              stores.redirect,
+		Redirect:              c.redirect(stores),
+		Grace:                 c.GCGrace,
+		UploadLife:            uploadLife(c.UploadIdle),
+		WriteTimeout:          c.WriteTimeout,
 		Immutable:             settings.immutable,
 		NoDelete:              !c.Delete,
 		AllowMissing:          c.AllowMissingReferences,

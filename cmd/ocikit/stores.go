@@ -23,36 +23,58 @@ const memoryURL = "memory:"
 // maxRedirect is how long a signed URL may work: what is deleted is kept for longer.
 const maxRedirect = 24 * time.Hour
 
+// storeFlags say where everything is. Every command that works on it has them.
+type storeFlags struct {
+	Data     string `default:"ocikit-data" type:"path" placeholder:"DIR" help:"Folder of the index and the objects, unless they are elsewhere (./ocikit-data)."`
+	Database string `placeholder:"URL" help:"Index: sqlite:PATH, memory:, or postgres://USER@HOST:PORT/NAME for any number of replicas (sqlite:DATA/index.sqlite)."`
+	Objects  string `placeholder:"URL" help:"Objects: file:DIR, memory:, or s3://BUCKET?region=…, with endpoint=… elsewhere than on AWS (file:DATA/objects)."`
+	Sync     bool   `default:"true" negatable:"" help:"Call nothing done before the disk has it. --sync=false is faster, and loses in a power cut."`
+}
+
 // stores is an index and objects that were opened.
 type stores struct {
 	meta         store.Metadata
 	objects      store.Objects
-	redirect     func(context.Context, store.Key) (string, error) // nil: never
+	presign      func(context.Context, store.Key) (string, error) // nil: the objects cannot
 	dependencies []dependency
 	closers      []func() error
 }
 
-// checkStores reads the stores' flags, and says what is wrong with them, alone and together.
+// checkStores reads the flags of the stores and of redirects, and says what is wrong with them, alone and together.
 func (c *serveCommand) checkStores(s *settings) []error {
-	var errs []error
+	errs := c.parse(s)
 	wrong := func(flag, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("--%s: "+format, append([]any{flag}, args...)...))
 	}
-	database, err := parseDatabase(c.databaseURL())
-	if err != nil {
-		wrong("database", "%w", err)
-	}
-	objects, problems := parseObjects(c.objectsURL())
-	for _, err := range problems {
-		wrong("objects", "%w", err)
-	}
-	if objects.kind != kindS3 && c.Redirect {
+	if s.objects.kind != kindS3 && c.Redirect {
 		wrong("redirect", "only S3 can sign URLs: set --objects s3://BUCKET, or leave --redirect out")
 	}
 	if c.RedirectExpiry < time.Second || c.RedirectExpiry > maxRedirect {
 		wrong("redirect-expiry", "must be from 1s to 24h")
 	}
-	objects.options.PresignExpiry = c.RedirectExpiry
+	s.objects.options.PresignExpiry = c.RedirectExpiry
+	return errs
+}
+
+// redirect returns what signs URLs for clients, or nil if they are not to be redirected.
+func (c *serveCommand) redirect(s *stores) func(context.Context, store.Key) (string, error) {
+	if !c.Redirect {
+		return nil
+	}
+	return s.presign
+}
+
+// parse reads the flags, and says what is wrong with them, alone and together.
+func (c *storeFlags) parse(s *settings) []error {
+	var errs []error
+	database, err := parseDatabase(c.databaseURL())
+	if err != nil {
+		errs = append(errs, fmt.Errorf("--database: %w", err))
+	}
+	objects, problems := parseObjects(c.objectsURL())
+	for _, err := range problems {
+		errs = append(errs, fmt.Errorf("--objects: %w", err))
+	}
 	s.database, s.objects = database, objects
 	if database.kind != "" && objects.kind != "" {
 		errs = append(errs, c.checkTogether(database, objects)...)
@@ -61,7 +83,7 @@ func (c *serveCommand) checkStores(s *settings) []error {
 }
 
 // checkTogether says which stores do not go together.
-func (c *serveCommand) checkTogether(database database, objects objects) []error {
+func (c *storeFlags) checkTogether(database database, objects objects) []error {
 	switch {
 	case objects.kind == kindMemory && database.kind != kindMemory:
 		return []error{errors.New("--objects: the index would outlive objects in memory: set --database memory: too, or --objects file:DIR")}
@@ -79,14 +101,14 @@ func (c *serveCommand) checkTogether(database database, objects objects) []error
 
 // databaseURL and objectsURL are the flags with their defaults, which are below the data folder; an index in memory goes with
 // objects in memory.
-func (c *serveCommand) databaseURL() string {
+func (c *storeFlags) databaseURL() string {
 	if c.Database != "" {
 		return c.Database
 	}
 	return "sqlite:" + filepath.Join(c.Data, "index.sqlite")
 }
 
-func (c *serveCommand) objectsURL() string {
+func (c *storeFlags) objectsURL() string {
 	switch {
 	case c.Objects != "":
 		return c.Objects
@@ -96,8 +118,18 @@ func (c *serveCommand) objectsURL() string {
 	return "file:" + filepath.Join(c.Data, "objects")
 }
 
+// open opens what the flags name, and first brings the database up to date if that is wanted.
+func (c *serveCommand) open(ctx context.Context, log *slog.Logger, settings settings, m *metrics) (*stores, error) {
+	if c.Migrate && settings.database.kind == kindPostgres {
+		if err := settings.database.migrate(ctx); err != nil {
+			return nil, fmt.Errorf("--database: %w", err)
+		}
+	}
+	return c.openStores(ctx, log, settings, m)
+}
+
 // openStores opens what the flags name. An error names the flag to look at.
-func (c *serveCommand) openStores(ctx context.Context, log *slog.Logger, settings settings, m *metrics) (s *stores, err error) {
+func (c *storeFlags) openStores(ctx context.Context, log *slog.Logger, settings settings, m *metrics) (s *stores, err error) {
 	s = &stores{}
 	defer func() {
 		if err != nil {
@@ -130,7 +162,7 @@ func (c *serveCommand) openStores(ctx context.Context, log *slog.Logger, setting
 	return s, nil
 }
 
-func (c *serveCommand) openSQLite(s *stores, path string) error {
+func (c *storeFlags) openSQLite(s *stores, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("create the folder of the database: %w", err)
 	}
@@ -142,12 +174,7 @@ func (c *serveCommand) openSQLite(s *stores, path string) error {
 	return nil
 }
 
-func (c *serveCommand) openPostgres(ctx context.Context, log *slog.Logger, s *stores, d database, m *metrics) error {
-	if c.Migrate {
-		if err := d.migrate(ctx); err != nil {
-			return err
-		}
-	}
+func (c *storeFlags) openPostgres(ctx context.Context, log *slog.Logger, s *stores, d database, m *metrics) error {
 	pool, err := d.connect(ctx, log, m)
 	if err != nil {
 		return err
@@ -185,17 +212,14 @@ func closePool(pool *pgxpool.Pool) error {
 
 const closeTimeout = 2 * time.Second
 
-func (c *serveCommand) openS3(ctx context.Context, log *slog.Logger, s *stores, o objects, m *metrics) error {
+func (c *storeFlags) openS3(ctx context.Context, log *slog.Logger, s *stores, o objects, m *metrics) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	bucket, err := o.open(ctx, log, m)
 	if err != nil {
 		return err
 	}
-	if c.Redirect {
-		s.redirect = bucket.PresignGet
-	}
-	s.objects = bucket
+	s.objects, s.presign = bucket, bucket.PresignGet
 	s.dependencies = append(s.dependencies, dependency{"objects", bucket.Ping})
 	return nil
 }
@@ -215,7 +239,7 @@ func (s *stores) completeDependencies() {
 }
 
 // blame names the flag that a path came from.
-func (c *serveCommand) blame(flag, value string) string {
+func (c *storeFlags) blame(flag, value string) string {
 	if value == "" {
 		flag = "data"
 	}

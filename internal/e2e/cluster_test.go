@@ -50,6 +50,16 @@ func (b *backends) start(t *testing.T, by route, args ...string) *servertest.Ser
 		parsed.Host = by.postgres
 		database = parsed.String()
 	}
+	return servertest.StartEnv(t, b.credentials(), append([]string{"--database", database, "--objects", b.objectsURL(by)}, args...)...)
+}
+
+// credentials are those of the S3 server, for a process's environment.
+func (b *backends) credentials() []string {
+	return []string{"AWS_ACCESS_KEY_ID=" + b.store.AccessKey(), "AWS_SECRET_ACCESS_KEY=" + b.store.SecretKey()}
+}
+
+// objectsURL is --objects.
+func (b *backends) objectsURL(by route) string {
 	objects := url.Values{"endpoint": {b.store.Endpoint()}, "region": {b.store.Region()}, "path_style": {"true"}}
 	if by.s3 != "" {
 		objects.Set("endpoint", by.s3)
@@ -57,9 +67,7 @@ func (b *backends) start(t *testing.T, by route, args ...string) *servertest.Ser
 	for name, values := range by.options {
 		objects[name] = values
 	}
-	return servertest.StartEnv(t,
-		[]string{"AWS_ACCESS_KEY_ID=" + b.store.AccessKey(), "AWS_SECRET_ACCESS_KEY=" + b.store.SecretKey()},
-		append([]string{"--database", database, "--objects", "s3://" + b.bucket + "?" + objects.Encode()}, args...)...)
+	return "s3://" + b.bucket + "?" + objects.Encode()
 }
 
 // partsOf is the option of --objects for parts of that size.

@@ -25,11 +25,12 @@ var layers = map[string][]string{
 	"store/storetest":  {"store"},
 	"cas":              {"store"},
 	"staging":          {"store", "cas"},
+	"gc":               {"store", "cas", "staging"},
 	"registry":         {"store", "cas", "staging"},
 	"registry/auth":    {"registry"},
 	"cmd/ocikit": {
 		"store", "store/memory", "store/filesystem", "store/sqlite", "store/postgres", "store/s3",
-		"staging", "registry", "registry/auth",
+		"staging", "gc", "registry", "registry/auth",
 	},
 }
 
@@ -67,6 +68,7 @@ func TestImportsBringInFewModules(t *testing.T) {
 		"store/filesystem": append([]string{"golang.org/x/sys"}, light...),
 		"cas":              light,
 		"staging":          light,
+		"gc":               light,
 		"registry":         light,
 		"registry/auth": append([]string{
 			"github.com/hashicorp/golang-lru/v2", "go.yaml.in/yaml/v3", "golang.org/x/crypto",

@@ -65,8 +65,15 @@ func StartEnv(t testing.TB, env []string, args ...string) *Server {
 // succeeds, and returns what it wrote.
 func Run(t testing.TB, args ...string) string {
 	t.Helper()
+	return RunEnv(t, nil, args...)
+}
+
+// RunEnv is Run with environment variables, as NAME=value: the program sees none
+// of the user's.
+func RunEnv(t testing.TB, env []string, args ...string) string {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program(t), args...)
-	cmd.Env = environment()
+	cmd.Env = append(environment(), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("ocikit %s: %v\n%s", strings.Join(args, " "), err, out)

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/docker/go-units"
+
+	"github.com/ocikit/ocikit/gc"
+	"github.com/ocikit/ocikit/store"
+)
+
+// auditCommand compares what is stored with the index.
+type auditCommand struct {
+	storeFlags
+	Repair     bool          `help:"Condemn objects that nobody knows, mark content whose object is missing or wrong so that the next push heals it, and abort what is unfinished."`
+	SafeAge    time.Duration `default:"24h" placeholder:"DURATION" help:"Leave younger objects alone that nobody knows (${default})."`
+	Deep       bool          `help:"Read all content, and compare it with its digest."`
+	Rate       size          `placeholder:"SIZE" help:"Read at most so much a second (as much as comes)."`
+	Multiparts bool          `help:"Look for unfinished multipart uploads of every content's key, one request each: some stores, such as MinIO, list them in no other way."`
+	After      string        `placeholder:"KEY" help:"Go on after this key, where an audit ended early."`
+	JSON       bool          `name:"json" help:"Tell it as JSON, a line for each finding and one for all."`
+}
+
+// Run audits, while everything else goes on. An audit that finds something which it did not repair fails.
+func (c *auditCommand) Run(ctx context.Context, out output) error {
+	if c.SafeAge < 0 {
+		return errors.New("--safe-age: must not be negative")
+	}
+	if c.Rate < 0 {
+		return errors.New("--rate: must not be negative")
+	}
+	s, err := c.openLasting(ctx, out)
+	if err != nil {
+		return err
+	}
+	defer s.close(nil)
+	encoder := json.NewEncoder(out.stdout)
+	report, err := gc.Audit(ctx, s.meta, s.objects, &gc.AuditOptions{
+		After: store.Key(c.After), Deep: c.Deep, Rate: int64(c.Rate), Multiparts: c.Multiparts, Repair: c.Repair,
+		SafeAge:  max(c.SafeAge, time.Nanosecond), // 0 is no age at all, not the default
+		Progress: progressOf(out),
+		Found: func(finding gc.AuditFinding) error {
+			if c.JSON {
+				return encoder.Encode(finding)
+			}
+			_, err := fmt.Fprintln(out.stdout, describe(finding))
+			return err
+		},
+	})
+	if c.JSON {
+		return errors.Join(err, encoder.Encode(report))
+	}
+	if err != nil {
+		return fmt.Errorf("%w; go on with --after %s", err, report.Next)
+	}
+	found := 0
+	for _, n := range report.Findings {
+		found += n
+	}
+	_, err = fmt.Fprintf(out.stdout, "%d objects of %s and %d contents compared, %d findings, %d repaired\n",
+		report.Objects, units.BytesSize(float64(report.Bytes)), report.Contents, found, report.Repaired)
+	return err
+}
+
+// describe tells a finding in one line.
+func describe(f gc.AuditFinding) string {
+	line := string(f.Kind)
+	for _, part := range []string{string(f.Key), f.Digest.String(), f.Repository, f.Manifest.String()} {
+		if part != "" {
+			line += " " + part
+		}
+	}
+	if f.Want != f.Size {
+		line += fmt.Sprintf(" (%d bytes, should be %d)", f.Size, f.Want)
+	}
+	if f.Repaired {
+		line += ", repaired"
+	}
+	return line
+}
+
+// progressOf writes how far an audit has come to a terminal, once in a while.
+func progressOf(out output) func(gc.AuditReport) {
+	file, ok := out.stderr.(*os.File)
+	if !ok {
+		return nil
+	}
+	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return nil
+	}
+	began, told := time.Now(), time.Now()
+	return func(r gc.AuditReport) {
+		if time.Since(told) < time.Second {
+			return
+		}
+		told = time.Now()
+		rate := float64(r.Objects) / time.Since(began).Seconds()
+		_, _ = fmt.Fprintf(file, "\r%d objects, %s, %.0f objects/s ", r.Objects, units.BytesSize(float64(r.Bytes)), rate)
+	}
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/docker/go-units"
+
+	"github.com/ocikit/ocikit/gc"
+	"github.com/ocikit/ocikit/staging"
+	"github.com/ocikit/ocikit/store"
+)
+
+// uploadLife is how long uploads last, and what is left of them when they are finished.
+func uploadLife(idle time.Duration) store.Life { return store.Life{Idle: idle, Tombstone: idle} }
+
+// checkCollecting says what is wrong with the flags of collecting.
+func (c *serveCommand) checkCollecting() []error {
+	var errs []error
+	for _, flag := range []struct {
+		name  string
+		value time.Duration
+		least time.Duration
+	}{
+		{"upload-idle", c.UploadIdle, time.Second}, {"write-timeout", c.WriteTimeout, time.Second},
+		{"gc-grace", c.GCGrace, time.Nanosecond}, {"gc-delay", c.GCDelay, time.Nanosecond}, {"gc-pause", c.GCPause, time.Millisecond},
+	} {
+		if flag.value < flag.least {
+			errs = append(errs, fmt.Errorf("--%s: must be at least %v", flag.name, flag.least))
+		}
+	}
+	if c.WriteTimeout > staging.MaxWriteTimeout {
+		errs = append(errs, fmt.Errorf("--write-timeout: must be at most %v", staging.MaxWriteTimeout))
+	}
+	if c.GC && c.Redirect && c.GCDelay <= c.RedirectExpiry {
+		errs = append(errs, errors.New("--gc-delay: must be longer than --redirect-expiry: a signed URL would outlive the object that it leads to"))
+	}
+	return errs
+}
+
+// collecting is what the collector beside the server is told.
+func (c *serveCommand) collecting(m *metrics) *gc.Options {
+	return &gc.Options{
+		Grace: c.GCGrace, Delay: c.GCDelay, Pause: c.GCPause, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle),
+		// What could not be deleted is tried again as soon as that is of use.
+		Again:   min(max(c.GCDelay, 5*time.Second), 10*time.Minute),
+		Observe: m.collected,
+	}
+}
+
+// startCollecting collects until stop is called, which returns when that has ended.
+func startCollecting(ctx context.Context, log *slog.Logger, s *stores, options *gc.Options) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	options.Logger = log
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := gc.Run(ctx, s.meta, s.objects, options); err != nil {
+			log.Error("nothing is collected", "error", err)
+		}
+	}()
+	return func() { cancel(); <-ended }
+}
+
+// gcCommand collects by hand, or from somebody's own cron.
+type gcCommand struct {
+	storeFlags
+	Grace        time.Duration `default:"24h" placeholder:"DURATION" help:"How long what no manifest refers to is kept, at least (${default}). Shorter than a push takes, it makes pushes fail."`
+	Delay        time.Duration `default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten (${default}). Signed URLs must be shorter."`
+	UploadIdle   time.Duration `default:"24h" placeholder:"DURATION" help:"How long an upload without activity can be continued, as the servers were told (${default})."`
+	WriteTimeout time.Duration `default:"15m" placeholder:"DURATION" help:"How long one request to the objects may take, as the servers were told (${default})."`
+	DryRun       bool          `help:"Tell what would go, and change nothing."`
+	JSON         bool          `name:"json" help:"Tell it as JSON, a line for each and one for all."`
+}
+
+// Run collects until nothing is due, and tells what that was.
+func (c *gcCommand) Run(ctx context.Context, out output) error {
+	options := &gc.Options{Grace: c.Grace, Delay: c.Delay, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle)}
+	for flag, value := range map[string]time.Duration{"grace": c.Grace, "delay": c.Delay, "upload-idle": c.UploadIdle, "write-timeout": c.WriteTimeout} {
+		if value <= 0 {
+			return fmt.Errorf("--%s: must be more than 0", flag)
+		}
+	}
+	s, err := c.openLasting(ctx, out)
+	if err != nil {
+		return err
+	}
+	defer s.close(nil)
+	if c.DryRun {
+		return c.preview(ctx, out, s, options)
+	}
+	stats, err := gc.Once(ctx, s.meta, s.objects, options)
+	if c.JSON {
+		return errors.Join(err, json.NewEncoder(out.stdout).Encode(stats))
+	}
+	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s collected, %d objects deleted, %d uploads ended\n",
+		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Objects, stats.Sessions)
+	return errors.Join(err, printed)
+}
+
+// openLasting opens stores that outlive the process.
+func (c *storeFlags) openLasting(ctx context.Context, out output) (*stores, error) {
+	var s settings
+	if err := errors.Join(c.parse(&s)...); err != nil {
+		return nil, err
+	}
+	if s.volatile() {
+		return nil, errors.New("--objects: what is in another process's memory is out of reach: name the stores that the servers have")
+	}
+	log := slog.New(slog.NewTextHandler(out.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	return c.openStores(ctx, log, s, newMetrics(staging.NewBudget(0)))
+}
+
+// deleteRepositoryCommand deletes a repository in one step.
+type deleteRepositoryCommand struct {
+	Name string `arg:"" help:"The repository, such as team/app."`
+	storeFlags
+}
+
+// Run takes the repository's name away. Collectors do the rest.
+func (c *deleteRepositoryCommand) Run(ctx context.Context, out output) error {
+	if c.Objects == "" && c.Database != "" {
+		c.Objects = "file:" + c.Data // it is not looked at
+	}
+	var s settings
+	if err := errors.Join(c.parse(&s)...); err != nil {
+		return err
+	}
+	if s.volatile() {
+		return errors.New("--database: what is in another process's memory is out of reach: name the database that the servers have")
+	}
+	opened := &stores{}
+	defer opened.close(nil)
+	var err error
+	if s.database.kind == kindPostgres {
+		err = c.openPostgres(ctx, slog.New(slog.DiscardHandler), opened, s.database, newMetrics(staging.NewBudget(0)))
+	} else {
+		err = c.openSQLite(opened, s.database.path)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.blame("database", c.Database), err)
+	}
+	err = opened.meta.DeleteRepository(ctx, c.Name)
+	if errors.Is(err, store.ErrRepositoryUnknown) {
+		return fmt.Errorf("no repository is called %q", c.Name)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out.stdout, "%s is deleted; what was in it is collected in time\n", c.Name)
+	return err
+}
+
+// preview tells what would go.
+func (c *gcCommand) preview(ctx context.Context, out output, s *stores, options *gc.Options) error {
+	encoder := json.NewEncoder(out.stdout)
+	stats, err := gc.Preview(ctx, s.meta, options, func(finding gc.Finding) error {
+		if c.JSON {
+			return encoder.Encode(finding)
+		}
+		_, err := fmt.Fprintln(out.stdout, finding)
+		return err
+	})
+	if c.JSON {
+		return errors.Join(err, encoder.Encode(stats))
+	}
+	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s would go\n", stats.Contents, units.BytesSize(float64(stats.Bytes)))
+	return errors.Join(err, printed)
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// carriesOut runs another command of the program, which must succeed, and returns what it wrote.
+func carriesOut(t *testing.T, args ...string) string {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	require.Zero(t, run(t.Context(), args, &stdout, &stderr), "%v: %s", args, &stderr)
+	return stdout.String()
+}
+
+// soon makes everything due at once.
+var soon = []string{"--grace=1ns", "--delay=1ns"}
+
+func TestCollectingByHandBesideAServer(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, "--data="+dir, "--gc=false")
+	content := layer(1 << 20)
+	path := push(t, content, 1, s)
+
+	told := carriesOut(t, append([]string{"gc", "--data=" + dir, "--dry-run"}, soon...)...)
+	assert.Contains(t, told, "content team/app ")
+	assert.Contains(t, told, "1 contents of 1MiB would go")
+	requireBlob(t, s, path, content)
+	assert.Contains(t, carriesOut(t, "gc", "--data="+dir), "0 contents of 0B collected, 0 objects deleted", "a grace of 24 h")
+	requireBlob(t, s, path, content)
+
+	var stats struct{ Contents, Objects int }
+	require.NoError(t, json.Unmarshal([]byte(carriesOut(t, append([]string{"gc", "--data=" + dir, "--json"}, soon...)...)), &stats))
+	assert.Equal(t, 1, stats.Contents)
+	assert.Equal(t, 1, stats.Objects)
+	require.Equal(t, http.StatusNotFound, s.do(t, http.MethodHead, path, nil).StatusCode)
+	requireBlob(t, s, push(t, content, 2, s), content)
+	s.stop(t)
+}
+
+func TestServerCollectsByItself(t *testing.T) {
+	t.Parallel()
+	s := start(t, "--data="+t.TempDir(), "--metrics-listen=127.0.0.1:0", "--gc-grace=50ms", "--gc-delay=50ms", "--gc-pause=20ms")
+	path := push(t, layer(1<<20), 1, s)
+	require.Eventually(t, func() bool {
+		return strings.Contains(s.scrape(t), `ocikit_gc_done_total{kind="objects"} 1`)
+	}, 30*time.Second, 20*time.Millisecond, "a blob that no manifest refers to is collected")
+	require.Equal(t, http.StatusNotFound, s.do(t, http.MethodHead, path, nil).StatusCode)
+	assert.Contains(t, s.scrape(t), `ocikit_gc_content_bytes_total 1.048576e+06`)
+	s.stop(t)
+}
+
+func TestRepositoryIsDeletedWhole(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, "--data="+dir, "--gc=false")
+	path := push(t, layer(1<<20), 1, s)
+	assert.Contains(t, carriesOut(t, "delete-repository", "team/app", "--data="+dir), "team/app is deleted")
+	require.Equal(t, http.StatusNotFound, s.do(t, http.MethodHead, path, nil).StatusCode)
+	var stdout, stderr bytes.Buffer
+	require.NotZero(t, run(t.Context(), []string{"delete-repository", "team/app", "--data=" + dir}, &stdout, &stderr))
+	assert.Contains(t, stderr.String(), `no repository is called "team/app"`)
+	assert.Contains(t, carriesOut(t, append([]string{"gc", "--data=" + dir}, soon...)...), "1 contents of 1MiB collected, 1 objects deleted")
+	s.stop(t)
+}
+
+func TestAuditHealsWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, "--data="+dir)
+	content := layer(1 << 20)
+	path := push(t, content, 1, s)
+	assert.Contains(t, carriesOut(t, "audit", "--data="+dir, "--deep"), "1 objects of 1MiB and 1 contents compared, 0 findings")
+
+	lost := 0
+	require.NoError(t, filepath.WalkDir(filepath.Join(dir, "objects"), func(name string, entry fs.DirEntry, err error) error {
+		if info, _ := entry.Info(); err == nil && info.Mode().IsRegular() && info.Size() == 1<<20 {
+			lost++
+			return os.Remove(name)
+		}
+		return err
+	}))
+	require.Equal(t, 1, lost)
+	assert.Contains(t, carriesOut(t, "audit", "--data="+dir), "missing blobs/")
+	require.Equal(t, http.StatusOK, s.do(t, http.MethodHead, path, nil).StatusCode, "looking changes nothing")
+	assert.Contains(t, carriesOut(t, "audit", "--data="+dir, "--repair"), "1 findings, 1 repaired")
+	require.Equal(t, http.StatusNotFound, s.do(t, http.MethodHead, path, nil).StatusCode, "clients are told to push it again")
+	requireBlob(t, s, push(t, content, 1, s), content)
+	assert.Contains(t, carriesOut(t, "audit", "--data="+dir), "0 findings")
+	s.stop(t)
+}
+
+func TestCollectingWrongIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"NoGrace":      {[]string{"gc", "--grace=0s"}, "--grace"},
+		"NegativeTime": {[]string{"gc", "--delay=-1s"}, "--delay"},
+		"Memory":       {[]string{"gc", "--database=memory:"}, "--objects"},
+		"AuditMemory":  {[]string{"audit", "--database=memory:"}, "--objects"},
+		"AuditAge":     {[]string{"audit", "--safe-age=-1s"}, "--safe-age"},
+		"Database":     {[]string{"delete-repository", "x", "--database=mysql://h"}, "--database"},
+		"DeleteMemory": {[]string{"delete-repository", "x", "--database=memory:"}, "memory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var stdout, stderr bytes.Buffer
+			require.NotZero(t, run(t.Context(), append(test.args, "--data="+t.TempDir()), &stdout, &stderr))
+			assert.Contains(t, stderr.String(), test.want)
+		})
+	}
+}

@@ -1,0 +1,304 @@
+package e2e_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/jackc/pgx/v5"
+	"github.com/ocikit/ocikit/internal/backendtest"
+	"github.com/ocikit/ocikit/internal/faulttest"
+	"github.com/ocikit/ocikit/internal/servertest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	soakTime = flag.Duration("soak", 90*time.Second, "how long the soak lasts")
+	soakSeed = flag.Uint64("soak-seed", 0, "what the soak's choices come from; 0: the time")
+)
+
+// soak is replicas with collectors on all of them, on stores that break, while many clients push and delete.
+type soak struct {
+	*backends
+	*soakWorld
+	random   *rand.Rand
+	index    *faulttest.TCP
+	objects  *faulttest.HTTP
+	servers  []*servertest.Server
+	postgres *backendtest.PostgresServer
+
+	kills, faults int
+	stores        soakStores
+}
+
+// collectorArgs make everything due at once: what is safe for an hour must be safe for a second. The delay covers a pull that has
+// found where a blob is, and has not begun to read it.
+var collectorArgs = []string{
+	"--gc-grace", "2s", "--gc-delay", "3s", "--gc-pause", "200ms", "--write-timeout", "4s", "--upload-idle", "8s", "--log-level", "warn",
+}
+
+// Whatever happens, for as long as it lasts: what was acknowledged and not deleted can be pulled whole, byte for byte; and
+// when all is deleted, nothing is left anywhere. For longer, and again:
+//
+//	go test ./internal/e2e -run TestSoak -soak 1h -soak-seed N -timeout 2h -v
+func TestSoak(t *testing.T) {
+	if testing.Short() {
+		t.Skip("pushes, deletes, breaks and collects for a while")
+	}
+	t.Parallel()
+	seed := *soakSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano()) //nolint:gosec // any number does
+	}
+	t.Logf("-soak-seed %d", seed)
+	s := newSoak(t, seed)
+
+	ctx, cancel := context.WithTimeout(t.Context(), *soakTime)
+	defer cancel()
+	clients := s.startClients(t, ctx, seed)
+	for ctx.Err() == nil {
+		s.disturb(t, ctx)
+	}
+	s.calm(t)
+	clients.Wait()
+	s.requireNoWrongs(t)
+	s.pullAll(t, seed)
+	s.requireNoWrongs(t)
+	s.deleteEverything(t)
+	s.requireNothingLeft(t)
+	s.requireFigures(t)
+}
+
+func newSoak(t *testing.T, seed uint64) *soak {
+	t.Helper()
+	s := &soak{random: rand.New(rand.NewPCG(seed, 0)), postgres: backendtest.NewPostgres(t)}
+	s.backends = newBackendsOn(t, s.postgres, backendtest.NewMinIO(t))
+	s.index = faulttest.NewTCP(t, s.postgres.Address())
+	s.objects = faulttest.NewHTTP(t, s.store.Endpoint())
+	s.stores = soakStores{s.backends}
+	var urls []string
+	for range 3 {
+		server := s.start(t, route{postgres: s.index.Address(), s3: s.objects.URL(), options: partsOf("5MiB")}, collectorArgs...)
+		s.servers, urls = append(s.servers, server), append(urls, server.URL())
+	}
+	s.soakWorld = newSoakWorld(seed, urls)
+	return s
+}
+
+// startClients starts those who push and delete, and those who only pull.
+func (s *soak) startClients(t *testing.T, ctx context.Context, seed uint64) *sync.WaitGroup {
+	t.Helper()
+	const pushers, pullers = 8, 3
+	group := &sync.WaitGroup{}
+	for number := range pushers {
+		group.Go(func() { assert.NoError(t, newSoakClient(s.soakWorld, seed, number).run(ctx)) })
+	}
+	for number := range pullers {
+		puller := newSoakClient(s.soakWorld, seed, pushers+number)
+		group.Go(func() {
+			for ctx.Err() == nil {
+				assert.NoError(t, puller.pull(context.WithoutCancel(ctx), s.any(puller.random)))
+				wait(ctx, 20*time.Millisecond)
+			}
+		})
+	}
+	return group
+}
+
+// disturb does one thing to the replicas or to what they need, for a moment.
+func (s *soak) disturb(t *testing.T, ctx context.Context) {
+	t.Helper()
+	wait(ctx, time.Duration(s.random.IntN(1500))*time.Millisecond)
+	if ctx.Err() != nil {
+		return
+	}
+	if s.random.IntN(3) == 0 {
+		server := s.servers[s.random.IntN(len(s.servers))]
+		server.Kill()
+		s.kills++
+		wait(ctx, time.Duration(s.random.IntN(1000))*time.Millisecond)
+		server.Restart(t)
+		return
+	}
+	faults := s.troubles(t)
+	faults[s.random.IntN(len(faults))]()
+	s.faults++
+	wait(ctx, time.Duration(s.random.IntN(2000))*time.Millisecond)
+	s.calm(t)
+}
+
+// troubles are what can happen to the stores.
+func (s *soak) troubles(t *testing.T) []func() {
+	return []func(){
+		s.index.Cut,
+		func() { s.index.Delay(20 * time.Millisecond) },
+		func() { s.index.Refuse(t, true); s.index.Cut() },
+		func() { s.index.LoseAnswer(faulttest.Contains("commit")) },
+		func() {
+			s.objects.Intercept(nowAndThen(faulttest.Fault{Status: http.StatusServiceUnavailable, Code: "SlowDown"}))
+		},
+		func() { s.objects.Intercept(nowAndThen(faulttest.Fault{LoseAnswer: true})) },
+		func() { s.objects.Intercept(nowAndThen(faulttest.Fault{Cut: true})) },
+		func() { s.objects.Intercept(nowAndThen(faulttest.Fault{CutRequestAfter: 1000})) },
+		func() { s.objects.Intercept(faulttest.Every(faulttest.Fault{Delay: 200 * time.Millisecond})) },
+		func() {
+			s.objects.Intercept(faulttest.Every(faulttest.Fault{Status: http.StatusInternalServerError, Code: "InternalError"},
+				faulttest.DeleteObjects, faulttest.CompleteMultipartUpload))
+		},
+	}
+}
+
+func (s *soak) calm(t *testing.T) {
+	t.Helper()
+	s.index.Delay(0)
+	s.index.Refuse(t, false)
+	s.objects.Intercept(nil)
+}
+
+func (s *soak) requireNoWrongs(t *testing.T) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, wrong := range s.wrongs {
+		assert.NoError(t, wrong)
+	}
+	require.Empty(t, s.wrongs, "violations")
+}
+
+// pullAll pulls every image that was acknowledged.
+func (s *soak) pullAll(t *testing.T, seed uint64) {
+	t.Helper()
+	puller := newSoakClient(s.soakWorld, seed, 99)
+	for _, image := range slices.Clone(s.images) {
+		require.NoError(t, puller.pull(t.Context(), image))
+	}
+}
+
+// deleteEverything deletes half of the images one by one, and the rest with their repositories.
+func (s *soak) deleteEverything(t *testing.T) {
+	t.Helper()
+	deleter := newSoakClient(s.soakWorld, 1, 100)
+	repositories := map[string]bool{}
+	for i, image := range slices.Clone(s.images) {
+		repositories[image.repository] = true
+		if i%2 == 0 {
+			require.NoError(t, deleter.deleteImage(t.Context(), image))
+		}
+	}
+	s.images = nil
+	for repository := range repositories {
+		s.deleteRepository(t, repository)
+	}
+}
+
+func (s *soak) deleteRepository(t *testing.T, name string) {
+	t.Helper()
+	if !strings.Contains(s.stores.repositories(t), name+"\n") {
+		return // it went with its last image
+	}
+	servertest.Run(t, "delete-repository", name, "--database", s.database)
+}
+
+// requireNothingLeft waits until all is collected.
+func (s *soak) requireNothingLeft(t *testing.T) {
+	t.Helper()
+	settle := func() (left string) {
+		for range 240 {
+			if left = s.stores.left(t); left == "" {
+				break
+			}
+			wait(t.Context(), 250*time.Millisecond)
+		}
+		return left
+	}
+	t.Logf("before the audit: %s", settle())
+	t.Log(servertest.RunEnv(t, s.credentials(), "audit", "--repair", "--safe-age", "0s", "--database", s.database, "--objects", s.objectsURL(route{})))
+	require.Empty(t, settle(), "what is left when everything was deleted and collected")
+}
+
+func (s *soak) requireFigures(t *testing.T) {
+	t.Helper()
+	f := &s.figures
+	collections := s.objects.Counts()[faulttest.DeleteObjects]
+	t.Logf("%d kills, %d faults, %d collections, %d violations", s.kills, s.faults, collections, len(s.wrongs))
+	t.Logf("%d images pushed, %d pulled, %d deleted, %d tags moved, %d blobs mounted, %d found by HEAD; %d uploads went on, %d abandoned, %d writers fenced off; "+
+		"%d manifests refused for a layer that was collected, %d requests sent again", f.pushes.Load(), f.pulls.Load(), f.deletes.Load(), f.retags.Load(),
+		f.mounts.Load(), f.kept.Load(), f.resumed.Load(), f.abandoned.Load(), f.fenced.Load(), f.refused.Load(), f.again.Load())
+	least := int64(*soakTime / (10 * time.Second))
+	for what, count := range map[string]int64{
+		"kills": int64(s.kills), "faults": int64(s.faults), "collections": int64(collections), "writers fenced off": f.fenced.Load(),
+		"images pushed": f.pushes.Load() / 5, "images pulled": f.pulls.Load() / 5, "images deleted": f.deletes.Load() / 5,
+	} {
+		assert.GreaterOrEqual(t, count, least, "%s: there must be enough of them for the soak to mean something", what)
+	}
+}
+
+// soakStores look at what is stored, past the replicas.
+type soakStores struct{ *backends }
+
+// left tells what is in the tables and in the bucket, or "".
+func (s soakStores) left(t *testing.T) string {
+	t.Helper()
+	var left []string
+	conn := s.connect(t)
+	defer func() { _ = conn.Close(t.Context()) }()
+	for _, table := range []string{
+		"repositories", "contents", "links", "manifests", "edges", "tags", "sessions", "parts", "tails", "candidates", "garbage",
+	} {
+		var rows int
+		require.NoError(t, conn.QueryRow(t.Context(), "select count(*) from ocikit."+table).Scan(&rows))
+		if rows > 0 {
+			left = append(left, fmt.Sprintf("%d %s", rows, table))
+		}
+	}
+	var garbage string
+	require.NoError(t, conn.QueryRow(t.Context(),
+		`select coalesce(string_agg(key || ', taken ' || tries || ' times', '; '), '') from (select * from ocikit.garbage limit 3) g`).Scan(&garbage))
+	if garbage != "" {
+		left = append(left, garbage)
+	}
+	client := s.client()
+	objects, err := client.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: &s.bucket})
+	require.NoError(t, err)
+	if len(objects.Contents) > 0 {
+		left = append(left, fmt.Sprintf("%d objects, among them %s", len(objects.Contents), *objects.Contents[0].Key))
+	}
+	return strings.Join(left, ", ")
+}
+
+// repositories are their names, a line each.
+func (s soakStores) repositories(t *testing.T) string {
+	t.Helper()
+	conn := s.connect(t)
+	defer func() { _ = conn.Close(t.Context()) }()
+	var names string
+	require.NoError(t, conn.QueryRow(t.Context(), `select coalesce(string_agg(name, E'\n'), '') || E'\n' from ocikit.repositories`).Scan(&names))
+	return names
+}
+
+func (s soakStores) connect(t *testing.T) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.database)
+	require.NoError(t, err)
+	return conn
+}
+
+func (s soakStores) client() *s3.Client {
+	return s3.New(s3.Options{
+		Region:       s.store.Region(),
+		BaseEndpoint: aws.String(s.store.Endpoint()),
+		UsePathStyle: true,
+		Credentials:  credentials.NewStaticCredentialsProvider(s.store.AccessKey(), s.store.SecretKey(), ""),
+	})
+}
