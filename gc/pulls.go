@@ -22,7 +22,7 @@ type Pulls struct {
 
 	mu      sync.Mutex
 	seen    map[store.Pull]struct{} // lately: they need not be recorded again
-	since   time.Time               // when seen was empty
+	since   time.Time               // when seen was last emptied
 	pending []store.Pull
 	dropped int
 }
@@ -44,15 +44,16 @@ func (p *Pulls) Record(repository string, d digest.Digest, tag string) {
 	pull := store.Pull{Repository: repository, Digest: d, Tag: tag}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if now := time.Now(); now.Sub(p.since) >= again || len(p.seen) >= 4*p.most { // forgetting costs a needless update, no more
+		clear(p.seen)
+		p.since = now
+	}
 	if _, ok := p.seen[pull]; ok {
 		return
 	}
 	if len(p.pending) >= p.most {
 		p.dropped++
 		return
-	}
-	if len(p.seen) >= 4*p.most { // forgetting what was seen costs a needless update, no more
-		clear(p.seen)
 	}
 	p.seen[pull] = struct{}{}
 	p.pending = append(p.pending, pull)
@@ -71,10 +72,6 @@ func (p *Pulls) take() (pulls []store.Pull, dropped int) {
 	defer p.mu.Unlock()
 	pulls, dropped = p.pending, p.dropped
 	p.pending, p.dropped = nil, 0
-	if now := time.Now(); now.Sub(p.since) >= again {
-		clear(p.seen)
-		p.since = now
-	}
 	return pulls, dropped
 }
 
