@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/docker/go-units"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/ocikit/ocikit/gc"
 	"github.com/ocikit/ocikit/staging"
@@ -43,13 +45,38 @@ func (c *serveCommand) checkCollecting() []error {
 }
 
 // collecting is what the collector beside the server is told.
-func (c *serveCommand) collecting(m *metrics) *gc.Options {
+func (c *serveCommand) collecting(m *metrics, policies []gc.Policy, pulls *gc.Pulls) *gc.Options {
 	return &gc.Options{
+		Policies: policies, Pulls: pulls,
 		Grace: c.GCGrace, Delay: c.GCDelay, Pause: c.GCPause, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle),
 		// What could not be deleted is tried again as soon as that is of use.
 		Again:   min(max(c.GCDelay, 5*time.Second), 10*time.Minute),
 		Observe: m.collected,
 	}
+}
+
+// readPolicies reads a file of policies; "" has none.
+func readPolicies(file string) ([]gc.Policy, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	policies, err := gc.ParsePolicies(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return policies, nil
+}
+
+// recorded is what the registry tells of pulls, or nil.
+func recorded(pulls *gc.Pulls) func(repository string, d digest.Digest, tag string) {
+	if pulls == nil {
+		return nil
+	}
+	return pulls.Record
 }
 
 // startCollecting collects until stop is called, which returns when that has ended.
@@ -73,6 +100,7 @@ type gcCommand struct {
 	Delay        time.Duration `default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten (${default}). Signed URLs must be shorter."`
 	UploadIdle   time.Duration `default:"24h" placeholder:"DURATION" help:"How long an upload without activity can be continued, as the servers were told (${default})."`
 	WriteTimeout time.Duration `default:"15m" placeholder:"DURATION" help:"How long one request to the objects may take, as the servers were told (${default})."`
+	Policies     string        `type:"path" placeholder:"FILE" help:"What else may be deleted where, by age and number, and what never (YAML)."`
 	DryRun       bool          `help:"Tell what would go, and change nothing."`
 	JSON         bool          `name:"json" help:"Tell it as JSON, a line for each and one for all."`
 }
@@ -84,6 +112,10 @@ func (c *gcCommand) Run(ctx context.Context, out output) error {
 		if value <= 0 {
 			return fmt.Errorf("--%s: must be more than 0", flag)
 		}
+	}
+	var err error
+	if options.Policies, err = readPolicies(c.Policies); err != nil {
+		return fmt.Errorf("--policies: %w", err)
 	}
 	s, err := c.openLasting(ctx, out)
 	if err != nil {
@@ -168,6 +200,7 @@ func (c *gcCommand) preview(ctx context.Context, out output, s *stores, options 
 	if c.JSON {
 		return errors.Join(err, encoder.Encode(stats))
 	}
-	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s would go\n", stats.Contents, units.BytesSize(float64(stats.Bytes)))
+	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s, %d manifests and %d tags would go\n",
+		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Manifests, stats.Tags)
 	return errors.Join(err, printed)
 }

@@ -35,7 +35,7 @@ func TestCollectingByHandBesideAServer(t *testing.T) {
 
 	told := carriesOut(t, append([]string{"gc", "--data=" + dir, "--dry-run"}, soon...)...)
 	assert.Contains(t, told, "content team/app ")
-	assert.Contains(t, told, "1 contents of 1MiB would go")
+	assert.Contains(t, told, "1 contents of 1MiB, 0 manifests and 0 tags would go")
 	requireBlob(t, s, path, content)
 	assert.Contains(t, carriesOut(t, "gc", "--data="+dir), "0 contents of 0B collected, 0 objects deleted", "a grace of 24 h")
 	requireBlob(t, s, path, content)
@@ -72,6 +72,30 @@ func TestRepositoryIsDeletedWhole(t *testing.T) {
 	require.NotZero(t, run(t.Context(), []string{"delete-repository", "team/app", "--data=" + dir}, &stdout, &stderr))
 	assert.Contains(t, stderr.String(), `no repository is called "team/app"`)
 	assert.Contains(t, carriesOut(t, append([]string{"gc", "--data=" + dir}, soon...)...), "1 contents of 1MiB collected, 1 objects deleted")
+	s.stop(t)
+}
+
+func TestPoliciesAreTriedBeforeTheyAreTrusted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	policies := filepath.Join(dir, "policies.yaml")
+	require.NoError(t, os.WriteFile(policies, []byte("policies: [{repositories: [team/*], tags: [{match: ['pr-*'], keepLast: 1}]}]"), 0o600))
+	s := start(t, "--data="+dir, "--gc-policies="+policies, "--gc-pause=20ms")
+	const image = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
+	for _, tag := range []string{"pr-1", "pr-2", "v1"} {
+		response := s.do(t, http.MethodPut, "/v2/other/app/manifests/"+tag, strings.NewReader(image))
+		require.Equal(t, http.StatusCreated, response.StatusCode)
+	}
+	s.stop(t)
+	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run"), "0 manifests and 0 tags would go", "no repository of theirs")
+	require.NoError(t, os.WriteFile(policies, []byte("policies: [{repositories: ['**'], tags: [{match: ['pr-*'], keepLast: 1}]}]"), 0o600))
+	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run"), "0 manifests and 1 tags would go")
+	carriesOut(t, "gc", "--data="+dir, "--policies="+policies)
+
+	s = start(t, "--data="+dir)
+	for tag, want := range map[string]int{"pr-1": http.StatusNotFound, "pr-2": http.StatusOK, "v1": http.StatusOK} {
+		assert.Equal(t, want, s.do(t, http.MethodHead, "/v2/other/app/manifests/"+tag, nil).StatusCode, tag)
+	}
 	s.stop(t)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/docker/go-units"
 
+	"github.com/ocikit/ocikit/gc"
 	"github.com/ocikit/ocikit/registry"
 )
 
@@ -19,6 +20,7 @@ type settings struct {
 	tls       *tls.Config // nil: plain HTTP
 	database  database
 	objects   objects
+	policies  []gc.Policy
 }
 
 // volatile reports whether content is kept in memory.
@@ -70,6 +72,12 @@ func (c *serveCommand) check() (settings, error) {
 	}
 	errs = append(errs, c.checkStores(&s)...)
 	errs = append(errs, c.checkCollecting()...)
+	if s.policies, err = readPolicies(c.GCPolicies); err != nil {
+		wrong("gc-policies", "%w", err)
+	}
+	if len(s.policies) > 0 && !c.GC {
+		wrong("gc-policies", "is of no use with --gc=false: give it to whoever collects")
+	}
 	return s, errors.Join(errs...)
 }
 

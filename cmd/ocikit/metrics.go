@@ -109,7 +109,7 @@ func (m *metrics) collected(e gc.Event) {
 	for kind, n := range map[string]int{
 		"candidates": e.Stats.Candidates, "links": e.Stats.Links, "contents": e.Stats.Contents, "objects": e.Stats.Objects,
 		"sessions": e.Stats.Sessions, "tombstones": e.Stats.Tombstones, "multiparts": e.Stats.Multiparts, "rows": e.Stats.Drained,
-		"manifests": e.Stats.Manifests,
+		"manifests": e.Stats.Manifests, "tags": e.Stats.Tags, "pulls": e.Stats.Pulls,
 	} {
 		m.gcDone.WithLabelValues(kind).Add(float64(n))
 	}

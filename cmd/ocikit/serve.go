@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/ocikit/ocikit/gc"
 	"github.com/ocikit/ocikit/registry"
 	"github.com/ocikit/ocikit/staging"
 )
@@ -41,6 +42,7 @@ type serveCommand struct {
 	GC           bool          `name:"gc" default:"true" negatable:"" help:"Collect what nothing refers to, all the time. Every replica may; --gc=false leaves it to others, or to ocikit gc."`
 	GCGrace      time.Duration `name:"gc-grace" default:"24h" placeholder:"DURATION" help:"How long what no manifest refers to is kept, at least (${default})."`
 	GCDelay      time.Duration `name:"gc-delay" default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten, for reads under way (${default})."`
+	GCPolicies   string        `name:"gc-policies" type:"path" placeholder:"FILE" help:"What else may be deleted where, by age and number, and what never (YAML). Nothing by default; try it with ocikit gc --dry-run."`
 	GCPause      time.Duration `name:"gc-pause" default:"1m" placeholder:"DURATION" help:"How long to rest when there is nothing to collect (${default})."`
 
 	MetricsListen   string        `placeholder:"HOST:PORT" help:"Where to serve Prometheus metrics on /metrics, and /livez and /readyz. Off by default."`
@@ -74,8 +76,12 @@ func (c *serveCommand) Run(ctx context.Context, out output) error {
 		return err
 	}
 	defer stores.close(log)
+	var pulls *gc.Pulls
+	if len(settings.policies) > 0 {
+		pulls = gc.NewPulls(0) // some policies keep what is pulled
+	}
 	if c.GC {
-		defer startCollecting(ctx, log, stores, c.collecting(metrics))()
+		defer startCollecting(ctx, log, stores, c.collecting(metrics, settings.policies, pulls))()
 	}
 
 	local := registry.NewLocal(stores.meta, stores.objects, &registry.LocalOptions{
@@ -83,6 +89,7 @@ func (c *serveCommand) Run(ctx context.Context, out output) error {
 		MaxBlob:               int64(c.MaxBlob),
 		Redirect:              c.redirect(stores),
 		Grace:                 c.GCGrace,
+		Pulled:                recorded(pulls),
 		UploadLife:            uploadLife(c.UploadIdle),
 		WriteTimeout:          c.WriteTimeout,
 		Immutable:             settings.immutable,

@@ -60,6 +60,7 @@ func TestMistakesAreToldWithTheirFlagAndTheFix(t *testing.T) {
 		"WriteTimeout":           {[]string{"--data=" + dir, "--write-timeout=1h"}, []string{"--write-timeout", "15m"}},
 		"UploadIdle":             {[]string{"--data=" + dir, "--upload-idle=0s"}, []string{"--upload-idle"}},
 		"URLsOutliveObjects":     {[]string{"--database=postgres://h/x", "--objects=s3://b", "--redirect", "--gc-delay=10m"}, []string{"--gc-delay", "--redirect-expiry"}},
+		"PoliciesAreNone":        {[]string{"--data=" + dir, "--gc-policies=" + file}, []string{"--gc-policies", file}},
 		"NegativeShutdownDelay":  {[]string{"--shutdown-delay=-1s"}, []string{"--shutdown-delay"}},
 		"IndexOutlivesObjects":   {[]string{"--objects=memory:"}, []string{"--objects", "--database memory:"}},
 		"ObjectsOutliveIndex":    {[]string{"--database=memory:", "--objects=file:" + dir}, []string{"--database", "--objects memory:"}},

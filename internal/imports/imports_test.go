@@ -68,7 +68,7 @@ func TestImportsBringInFewModules(t *testing.T) {
 		"store/filesystem": append([]string{"golang.org/x/sys"}, light...),
 		"cas":              light,
 		"staging":          light,
-		"gc":               light,
+		"gc":               append([]string{"go.yaml.in/yaml/v3"}, light...),
 		"registry":         light,
 		"registry/auth": append([]string{
 			"github.com/hashicorp/golang-lru/v2", "go.yaml.in/yaml/v3", "golang.org/x/crypto",
