@@ -81,7 +81,7 @@ func (w *world) once(t *testing.T, opts *gc.Options) gc.Stats {
 }
 
 // push uploads a blob through a session, as an object.
-func (w *world) push(t *testing.T, name string, data string) store.Content {
+func (w *world) push(t testing.TB, name, data string) store.Content {
 	t.Helper()
 	ctx := t.Context()
 	id := store.NewID()
