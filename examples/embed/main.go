@@ -16,8 +16,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocikit/ocikit/gc"
 	"github.com/ocikit/ocikit/registry"
 	"github.com/ocikit/ocikit/registry/auth"
+	"github.com/ocikit/ocikit/store"
 	"github.com/ocikit/ocikit/store/memory"
 )
 
@@ -30,10 +32,13 @@ func main() {
 		}
 		keys[sha256.Sum256([]byte(key))] = name
 	}
-	handler, err := newService(keys)
+	// In memory, so that nothing is to be set up: a service uses sqlite.Open and filesystem.New here.
+	meta, objects := memory.NewMetadata(nil), memory.NewObjects(nil)
+	handler, err := newService(keys, meta, objects)
 	if err != nil {
 		log.Fatal(err)
 	}
+	go func() { log.Fatal(gc.Run(context.Background(), meta, objects, nil)) }() // collects what nothing refers to
 	// Neither a ReadTimeout nor a WriteTimeout: a layer may take hours, and the registry ends transfers that stall.
 	server := &http.Server{Addr: "127.0.0.1:8080", Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	log.Fatal(server.ListenAndServe())
@@ -44,7 +49,7 @@ type accounts map[[sha256.Size]byte]string
 
 func (a accounts) name(key string) string { return a[sha256.Sum256([]byte(key))] }
 
-func newService(keys accounts) (http.Handler, error) {
+func newService(keys accounts, meta store.Metadata, objects store.Objects) (http.Handler, error) {
 	login, err := auth.New(&auth.Options{
 		Authenticate: func(_ context.Context, user, password string) (bool, error) { return keys.name(password) == user, nil },
 		Allows: func(user string, access registry.Access) bool { // in user/… everything, elsewhere nothing
@@ -54,8 +59,7 @@ func newService(keys accounts) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	// In memory, so that nothing is to be set up: a service uses sqlite.Open and filesystem.New here.
-	images := registry.NewLocal(memory.NewMetadata(nil), memory.NewObjects(nil), nil)
+	images := registry.NewLocal(meta, objects, nil)
 	handler := registry.NewHandler(images, &registry.HandlerOptions{Authorize: login.Authorize})
 
 	mux := http.NewServeMux()

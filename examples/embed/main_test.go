@@ -11,11 +11,14 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ocikit/ocikit/store/memory"
 )
 
 func start(t *testing.T) string {
 	t.Helper()
-	handler, err := newService(accounts{sha256.Sum256([]byte("key-of-alice")): "alice", sha256.Sum256([]byte("key-of-bob")): "bob"})
+	handler, err := newService(accounts{sha256.Sum256([]byte("key-of-alice")): "alice", sha256.Sum256([]byte("key-of-bob")): "bob"},
+		memory.NewMetadata(nil), memory.NewObjects(nil))
 	require.NoError(t, err)
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
