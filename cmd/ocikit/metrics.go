@@ -110,6 +110,7 @@ func (m *metrics) collected(e gc.Event) {
 		"candidates": e.Stats.Candidates, "links": e.Stats.Links, "contents": e.Stats.Contents, "objects": e.Stats.Objects,
 		"sessions": e.Stats.Sessions, "tombstones": e.Stats.Tombstones, "multiparts": e.Stats.Multiparts, "rows": e.Stats.Drained,
 		"manifests": e.Stats.Manifests, "tags": e.Stats.Tags, "pulls": e.Stats.Pulls,
+		"pulls_dropped": e.Stats.DroppedPulls, "candidates_left": e.Stats.Left, "objects_left": e.Stats.Failed,
 	} {
 		m.gcDone.WithLabelValues(kind).Add(float64(n))
 	}
