@@ -235,7 +235,7 @@ func (s *soak) requireFigures(t *testing.T) {
 	t.Logf("%d images pushed, %d pulled, %d deleted, %d tags moved, %d blobs mounted, %d found by HEAD; %d uploads went on, %d abandoned, %d writers fenced off; "+
 		"%d manifests refused for a layer that was collected, %d requests sent again", f.pushes.Load(), f.pulls.Load(), f.deletes.Load(), f.retags.Load(),
 		f.mounts.Load(), f.kept.Load(), f.resumed.Load(), f.abandoned.Load(), f.fenced.Load(), f.refused.Load(), f.again.Load())
-	least := int64(*soakTime / (10 * time.Second))
+	least := int64(*soakTime / (15 * time.Second)) // a machine that is busy does a third of what it can
 	for what, count := range map[string]int64{
 		"kills": int64(s.kills), "faults": int64(s.faults), "collections": int64(collections), "writers fenced off": f.fenced.Load(),
 		"images pushed": f.pushes.Load() / 5, "images pulled": f.pulls.Load() / 5, "images deleted": f.deletes.Load() / 5,
