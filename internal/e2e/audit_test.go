@@ -1,0 +1,171 @@
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/ocikit/ocikit/gc"
+	"github.com/ocikit/ocikit/internal/backendtest"
+	"github.com/ocikit/ocikit/internal/imagetest"
+	"github.com/ocikit/ocikit/internal/servertest"
+	"github.com/ocikit/ocikit/store"
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// damage is a blob that was pushed, and what became of its object behind the registry's back.
+type damage struct {
+	kind    gc.AuditKind
+	content []byte
+	name    imagetest.Digest
+	key     string
+}
+
+// An audit of a bucket finds each kind of damage, says which manifest it breaks, and repairs what can be repaired: what is lost reads
+// as absent until it is pushed again, and what nobody knows goes.
+func TestAuditFindsAndRepairsWhatIsPlanted(t *testing.T) {
+	t.Parallel()
+	eachStore(t, func(t *testing.T, server *backendtest.S3Server) {
+		shared := newBackends(t, server)
+		replica := shared.start(t, route{})
+		client := newPushClient(replica.URL())
+		a := &auditedBucket{soakStores{shared}}
+		var damages []*damage
+		for i, kind := range []gc.AuditKind{gc.AuditMissing, gc.AuditWrongSize, gc.AuditWrongData, gc.AuditMultipart, ""} {
+			d := &damage{kind: kind, content: randomBytes(rand.New(rand.NewPCG(77, uint64(i))), 100<<10)}
+			d.name = digest.FromBytes(d.content)
+			require.NoError(t, client.putBlob(t.Context(), "team/app", d.name, bytes.NewReader(d.content), int64(len(d.content))))
+			d.key = a.keyOf(t, d.name)
+			damages = append(damages, d)
+		}
+		image := a.pushImage(t, client, damages)
+		a.inflict(t, damages)
+		a.put(t, string(store.NewBlobKey()), []byte("an orphan"))
+		a.put(t, string(store.NewUploadKey(store.NewID())), []byte("of an upload that is no more"))
+
+		want := map[gc.AuditKind]int{
+			gc.AuditMissing: 1, gc.AuditWrongSize: 1, gc.AuditWrongData: 1, gc.AuditMultipart: 1, gc.AuditOrphan: 1, gc.AuditStaged: 1, gc.AuditBroken: 3,
+		}
+		report, findings := a.audit(t)
+		assert.Equal(t, want, report.Findings)
+		assert.Zero(t, report.Repaired)
+		for _, finding := range findings {
+			if finding.Kind == gc.AuditBroken {
+				assert.Equal(t, image, finding.Manifest)
+			}
+		}
+		report, _ = a.audit(t, "--repair")
+		assert.Equal(t, want, report.Findings, "looking has changed nothing")
+		assert.Equal(t, 6, report.Repaired, "all but that a manifest is broken")
+
+		for _, d := range damages {
+			lost := d.kind != "" && d.kind != gc.AuditMultipart
+			got, err := client.get(t.Context(), "team/app/blobs/"+d.name.String())
+			if lost {
+				require.Equal(t, http.StatusNotFound, statusOf(err), "%s: what is lost is told to be absent", d.kind)
+				require.NoError(t, client.putBlob(t.Context(), "team/app", d.name, bytes.NewReader(d.content), int64(len(d.content))))
+				got, err = client.get(t.Context(), "team/app/blobs/"+d.name.String())
+			}
+			require.NoError(t, err, d.kind)
+			require.True(t, bytes.Equal(d.content, got), "%s: the next push heals it", d.kind)
+		}
+		servertest.RunEnv(t, shared.credentials(), "gc", "--delay=1ns", "--write-timeout=1ns", "--database", shared.database, "--objects", shared.objectsURL(route{}))
+		report, _ = a.audit(t)
+		assert.Empty(t, report.Findings)
+		assert.EqualValues(t, len(damages), report.Objects)
+	})
+}
+
+// auditedBucket is a bucket past the registry.
+type auditedBucket struct{ soakStores }
+
+// keyOf asks the index for a blob's object.
+func (a *auditedBucket) keyOf(t *testing.T, name imagetest.Digest) (key string) {
+	t.Helper()
+	conn := a.connect(t)
+	defer func() { _ = conn.Close(t.Context()) }()
+	require.NoError(t, conn.QueryRow(t.Context(), "select key from ocikit.contents where digest = $1", name.String()).Scan(&key))
+	return key
+}
+
+func (a *auditedBucket) put(t *testing.T, key string, content []byte) {
+	t.Helper()
+	_, err := a.client().PutObject(t.Context(), &s3.PutObjectInput{Bucket: &a.bucket, Key: &key, Body: bytes.NewReader(content)})
+	require.NoError(t, err)
+}
+
+// pushImage pushes a manifest that refers to all of them.
+func (a *auditedBucket) pushImage(t *testing.T, client *pushClient, damages []*damage) imagetest.Digest {
+	t.Helper()
+	config := []byte("{}")
+	require.NoError(t, client.putBlob(t.Context(), "team/app", digest.FromBytes(config), bytes.NewReader(config), 2))
+	type descriptor struct {
+		MediaType string           `json:"mediaType"`
+		Digest    imagetest.Digest `json:"digest"`
+		Size      int              `json:"size"`
+	}
+	var layers []descriptor
+	for _, d := range damages {
+		layers = append(layers, descriptor{"application/vnd.oci.image.layer.v1.tar", d.name, len(d.content)})
+	}
+	const mediaType = "application/vnd.oci.image.manifest.v1+json"
+	content, err := json.Marshal(map[string]any{
+		"schemaVersion": 2, "mediaType": mediaType, "layers": layers,
+		"config": descriptor{"application/vnd.oci.image.config.v1+json", digest.FromBytes(config), 2},
+	})
+	require.NoError(t, err)
+	require.NoError(t, client.putManifest(t.Context(), "team/app", "latest", mediaType, content))
+	return digest.FromBytes(content)
+}
+
+// inflict does the damage.
+func (a *auditedBucket) inflict(t *testing.T, damages []*damage) {
+	t.Helper()
+	for _, d := range damages {
+		switch d.kind {
+		case gc.AuditMissing:
+			_, err := a.client().DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &a.bucket, Key: &d.key})
+			require.NoError(t, err)
+		case gc.AuditWrongSize:
+			a.put(t, d.key, d.content[1:])
+		case gc.AuditWrongData:
+			flipped := bytes.Clone(d.content)
+			flipped[len(flipped)/2] ^= 1
+			a.put(t, d.key, flipped)
+		case gc.AuditMultipart:
+			begun, err := a.client().CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &a.bucket, Key: &d.key})
+			require.NoError(t, err)
+			_, err = a.client().UploadPart(t.Context(), &s3.UploadPartInput{
+				Bucket: &a.bucket, Key: &d.key, UploadId: begun.UploadId, PartNumber: aws.Int32(1), Body: bytes.NewReader(d.content),
+			})
+			require.NoError(t, err)
+		}
+	}
+}
+
+// audit runs the command, and returns what it told.
+func (a *auditedBucket) audit(t *testing.T, args ...string) (report gc.AuditReport, findings []gc.AuditFinding) {
+	t.Helper()
+	told := servertest.RunEnv(t, a.credentials(), append([]string{
+		"audit", "--json", "--deep", "--safe-age=0s", "--database", a.database, "--objects", a.objectsURL(route{}),
+	}, args...)...)
+	lines := strings.Split(strings.TrimSpace(told), "\n")
+	for _, line := range lines[:len(lines)-1] {
+		var finding gc.AuditFinding
+		require.NoError(t, json.Unmarshal([]byte(line), &finding), line)
+		findings = append(findings, finding)
+	}
+	require.NoError(t, json.Unmarshal([]byte(lines[len(lines)-1]), &report))
+	require.True(t, report.Done)
+	t.Logf("%v: %v", args, slices.Sorted(maps.Keys(report.Findings)))
+	return report, findings
+}
