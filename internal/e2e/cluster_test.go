@@ -21,12 +21,12 @@ type backends struct {
 
 // newBackends makes an empty database with the schema, and an empty bucket on the
 // given server.
-func newBackends(t *testing.T, store *backendtest.S3Server) *backends {
+func newBackends(t testing.TB, store *backendtest.S3Server) *backends {
 	t.Helper()
 	return newBackendsOn(t, backendtest.Postgres(t), store)
 }
 
-func newBackendsOn(t *testing.T, index *backendtest.PostgresServer, store *backendtest.S3Server) *backends {
+func newBackendsOn(t testing.TB, index *backendtest.PostgresServer, store *backendtest.S3Server) *backends {
 	t.Helper()
 	b := &backends{database: index.Database(t), store: store, bucket: store.Bucket(t)}
 	servertest.Run(t, "migrate", "up", "--database", b.database)
@@ -41,7 +41,7 @@ type route struct {
 }
 
 // start starts a replica on the backends.
-func (b *backends) start(t *testing.T, by route, args ...string) *servertest.Server {
+func (b *backends) start(t testing.TB, by route, args ...string) *servertest.Server {
 	t.Helper()
 	database := b.database
 	if by.postgres != "" {
