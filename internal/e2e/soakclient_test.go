@@ -378,8 +378,14 @@ func (c *soakClient) uploadInChunks(ctx context.Context, repository string, blob
 		return r.finish(ctx, path, blob.name, bytes.NewReader(blob.content[offset:]), offset, size-offset)
 	})
 	if statusOf(err) == http.StatusRequestedRangeNotSatisfiable {
-		// The answer to one PUT was lost, and its bytes are there.
-		return c.until(ctx, func(r *pushClient) error { return c.finishFrom(ctx, r, location, blob) })
+		// The answer to one PUT was lost, and its bytes are there, or are just being saved by the replica that was asked first.
+		return c.until(ctx, func(r *pushClient) error {
+			err := c.finishFrom(ctx, r, location, blob)
+			if statusOf(err) == http.StatusRequestedRangeNotSatisfiable {
+				return &lostError{err}
+			}
+			return err
+		})
 	}
 	return err
 }
