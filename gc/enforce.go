@@ -26,29 +26,29 @@ func (s *policyStep) due() bool {
 	return len(s.policies) > 0 && (s.left != nil || !time.Now().Before(s.next))
 }
 
-func (s *policyStep) run(ctx context.Context, done *Stats) (progress bool, err error) {
+func (s *policyStep) run(ctx context.Context, done *Stats) (got gain, err error) {
 	if s.left == nil {
 		s.left, s.page, s.after = s.policies.unmatched(), nil, ""
 	}
 	for began := time.Now(); time.Since(began) < fast; {
 		if len(s.page) == 0 {
 			if s.page, err = s.meta.Repositories(ctx, s.after, records); err != nil {
-				return false, fmt.Errorf("list repositories: %w", err)
+				return nothing, fmt.Errorf("list repositories: %w", err)
 			}
 			if len(s.page) == 0 {
 				s.end(ctx)
-				return true, nil
+				return some, nil
 			}
 			s.after = s.page[len(s.page)-1]
 		}
 		repository := s.page[0]
 		s.left.see(repository)
 		if err := s.enforce(ctx, repository, done); err != nil {
-			return false, err
+			return nothing, err
 		}
 		s.page = s.page[1:]
 	}
-	return true, nil
+	return filled, nil
 }
 
 // end ends a run over all repositories, and says which patterns have matched none.

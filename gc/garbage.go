@@ -12,15 +12,15 @@ import (
 
 // sweep deletes objects that were condemned long enough ago, and forgets those that are gone. What is not forgotten comes
 // again, to any collector: also after a crash between any two of its calls.
-func (c *collector) sweep(ctx context.Context, limit int, done *Stats) (bool, error) {
+func (c *collector) sweep(ctx context.Context, limit int, done *Stats) (gain, error) {
 	taken, err := c.meta.TakeGarbage(ctx, store.Take{
 		Delay: c.options.Delay, Unfinished: c.options.unfinished(), Again: c.options.Again, Limit: limit,
 	})
 	if err != nil {
-		return false, fmt.Errorf("take garbage: %w", err)
+		return nothing, fmt.Errorf("take garbage: %w", err)
 	}
 	if len(taken) == 0 {
-		return false, nil
+		return nothing, nil
 	}
 	keys, failed := c.finish(ctx, taken, done)
 	gone, err := c.delete(ctx, keys)
@@ -28,11 +28,11 @@ func (c *collector) sweep(ctx context.Context, limit int, done *Stats) (bool, er
 	done.Failed = len(taken) - len(gone)
 	if len(gone) > 0 {
 		if err := c.meta.ForgetGarbage(ctx, gone); err != nil {
-			return false, errors.Join(fmt.Errorf("forget garbage: %w", err), failed)
+			return nothing, errors.Join(fmt.Errorf("forget garbage: %w", err), failed)
 		}
 		done.Objects = len(gone)
 	}
-	return len(gone) > 0, failed
+	return gainOf(len(gone), max(limit-done.Failed, 1)), failed
 }
 
 // finish returns the keys that no multipart upload can become any more, by aborting those that are unfinished. Only what an

@@ -24,17 +24,17 @@ func newPace(most int) *pace { return &pace{most: most, size: most} }
 
 // keep makes batches of a size of which one takes neither long nor next to nothing. An error says nothing about sizes, but
 // that smaller ones are safer.
-func (p *pace) keep(run func(ctx context.Context, limit int, done *Stats) (bool, error)) func(context.Context, *Stats) (bool, error) {
-	return func(ctx context.Context, done *Stats) (bool, error) {
+func (p *pace) keep(run func(ctx context.Context, limit int, done *Stats) (gain, error)) func(context.Context, *Stats) (gain, error) {
+	return func(ctx context.Context, done *Stats) (gain, error) {
 		began := time.Now()
-		progress, err := run(ctx, p.size, done)
+		got, err := run(ctx, p.size, done)
 		switch took := time.Since(began); {
 		case err != nil || took > slow:
 			p.size = max(p.size/2, 1)
 		case took < fast:
 			p.size = min(p.size*2, p.most)
 		}
-		return progress, err
+		return got, err
 	}
 }
 
@@ -88,7 +88,18 @@ func (c *collector) rest(ctx context.Context) {
 			wait = min(wait, left)
 		}
 	}
-	timer := time.NewTimer(wait)
+	pause(ctx, wait)
+}
+
+// yield leaves clients as much time as a round took, while more is due: a collector works half of the time at most. What has
+// piled up has waited for its grace already, and whoever waits for a page of a pull has not.
+func (c *collector) yield(ctx context.Context, took time.Duration) {
+	pause(ctx, min(took, c.options.Pause))
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

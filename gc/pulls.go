@@ -121,10 +121,10 @@ func (s *pullStep) due() bool {
 	return n > pulls.most/2 || n > 0 && time.Since(s.last) >= s.options.Pause
 }
 
-func (s *pullStep) run(ctx context.Context, done *Stats) (progress bool, err error) {
+func (s *pullStep) run(ctx context.Context, done *Stats) (got gain, err error) {
 	s.last = time.Now()
 	*done, err = s.options.Pulls.Flush(ctx, s.meta)
-	return false, err
+	return nothing, err
 }
 
 // leaveTimeout is how long recording the last pulls may take when a collector is told to end.

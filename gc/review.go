@@ -12,24 +12,24 @@ import (
 
 // review decides on candidates. Those of repositories that cascade, whose manifest was deleted, come back from it: first what
 // refers to them as its subject goes, and then the next review decides on them.
-func (c *collector) review(ctx context.Context, limit int, done *Stats) (bool, error) {
+func (c *collector) review(ctx context.Context, limit int, done *Stats) (gain, error) {
 	reviewed, err := c.meta.ReviewCandidates(ctx, store.Review{Grace: c.options.Grace, Limit: limit, Hold: c.policies.hold()})
 	if err != nil {
-		return false, fmt.Errorf("review candidates: %w", err)
+		return nothing, fmt.Errorf("review candidates: %w", err)
 	}
 	done.Candidates, done.Left = reviewed.Candidates, reviewed.Left
 	done.Links, done.Contents, done.Bytes = reviewed.Links, reviewed.Contents, reviewed.Bytes
-	progress := reviewed.Candidates > 0
+	got := gainOf(reviewed.Candidates, max(limit-reviewed.Left, 1))
 	for _, held := range reviewed.Held {
 		if err := c.cascade(ctx, held, done); err != nil {
-			return progress, err
+			return got, err
 		}
 		if err := c.meta.SettleCandidate(ctx, held); err != nil {
-			return progress, fmt.Errorf("settle candidate: %w", err)
+			return got, fmt.Errorf("settle candidate: %w", err)
 		}
-		progress = true
+		got = filled // the next review decides on it
 	}
-	return progress, nil
+	return got, nil
 }
 
 // cascade deletes the referrers of a subject that was deleted. One that has a tag, or that another manifest needs, stays, and

@@ -18,7 +18,10 @@ func Run(ctx context.Context, meta Index, objects store.Objects, opts *Options) 
 		return err
 	}
 	for ctx.Err() == nil {
-		if progress, _ := c.round(ctx); !progress {
+		began := time.Now()
+		if got, _ := c.round(ctx); got == filled {
+			c.yield(ctx, time.Since(began))
+		} else {
 			c.rest(ctx)
 		}
 	}
@@ -35,11 +38,11 @@ func Once(ctx context.Context, meta Index, objects store.Objects, opts *Options)
 		return Stats{}, err
 	}
 	for {
-		progress, err := c.round(ctx)
+		got, err := c.round(ctx)
 		if err == nil {
 			err = ctx.Err()
 		}
-		if err != nil || !progress {
+		if err != nil || got == nothing {
 			return c.stats, err
 		}
 	}
@@ -60,12 +63,32 @@ type collector struct {
 type step struct {
 	name Step
 	due  func() bool // by what is known without asking
-	// run does one batch of it, and tells what it did, and whether it got on.
-	run func(ctx context.Context, done *Stats) (progress bool, err error)
+	// run does one batch of it, and tells what it did, and how far it got.
+	run func(ctx context.Context, done *Stats) (gain, error)
 
 	failures int       // in a row
 	after    time.Time // not to be tried before
 	said     string    // the kind of error that was logged, or ""
+}
+
+// gain is how far a step, or a round of them, got.
+type gain int
+
+const (
+	nothing gain = iota // nothing that it could do was due
+	some                // it did what was due, and what it leaves behind may be due some time
+	filled              // it filled its batch: more may be due
+)
+
+// gainOf is that of a step that did n, of at most limit.
+func gainOf(n, limit int) gain {
+	switch {
+	case n == 0:
+		return nothing
+	case n < limit:
+		return some
+	}
+	return filled
 }
 
 func newCollector(meta Index, objects store.Objects, opts *Options) (*collector, error) {
@@ -77,7 +100,7 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 	if c.policies, err = compilePolicies(options.Policies); err != nil {
 		return nil, fmt.Errorf("gc options: %w", err)
 	}
-	paced := func(run func(context.Context, int, *Stats) (bool, error)) func(context.Context, *Stats) (bool, error) {
+	paced := func(run func(context.Context, int, *Stats) (gain, error)) func(context.Context, *Stats) (gain, error) {
 		return newPace(options.Batch).keep(run)
 	}
 	pulls, runner := &pullStep{collector: c}, &policyStep{collector: c}
@@ -94,27 +117,27 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 }
 
 // round takes one batch of each kind of work that is due. A kind that fails is left alone for a while; the others go on.
-func (c *collector) round(ctx context.Context) (progress bool, err error) {
+func (c *collector) round(ctx context.Context) (got gain, err error) {
 	c.work = store.Work{}
 	var errs []error
 	for _, s := range c.steps {
 		if ctx.Err() != nil || !s.due() || time.Now().Before(s.after) {
 			continue
 		}
-		some, err := c.take(ctx, s)
+		step, err := c.take(ctx, s)
 		if err != nil && ctx.Err() == nil {
 			errs = append(errs, err)
 		}
-		progress = progress || some
+		got = max(got, step)
 	}
-	return progress, errors.Join(errs...)
+	return got, errors.Join(errs...)
 }
 
 // take takes a step.
-func (c *collector) take(ctx context.Context, s *step) (progress bool, err error) {
+func (c *collector) take(ctx context.Context, s *step) (got gain, err error) {
 	var done Stats
 	began := time.Now()
-	progress, err = s.run(ctx, &done)
+	got, err = s.run(ctx, &done)
 	if err != nil {
 		err = fmt.Errorf("collect %s: %w", s.name, err)
 	}
@@ -125,28 +148,28 @@ func (c *collector) take(ctx context.Context, s *step) (progress bool, err error
 	if ctx.Err() == nil { // else it says nothing about the step
 		c.note(ctx, s, err)
 	}
-	return progress, err
+	return got, err
 }
 
 // look asks what is due.
-func (c *collector) look(ctx context.Context, done *Stats) (bool, error) {
+func (c *collector) look(ctx context.Context, done *Stats) (gain, error) {
 	work, err := c.meta.Due(ctx, store.Deadlines{
 		Grace: c.options.Grace, Delay: c.options.Delay, Unfinished: c.options.unfinished(), Life: c.options.Life,
 	})
 	if err != nil {
-		return false, fmt.Errorf("look for work: %w", err)
+		return nothing, fmt.Errorf("look for work: %w", err)
 	}
 	done.Rounds = 1
 	c.work = work
-	return false, nil
+	return nothing, nil
 }
 
 // drain deletes rows of repositories that were deleted.
-func (c *collector) drain(ctx context.Context, limit int, done *Stats) (bool, error) {
+func (c *collector) drain(ctx context.Context, limit int, done *Stats) (gain, error) {
 	drained, err := c.meta.DrainRepositories(ctx, limit)
 	if err != nil {
-		return false, fmt.Errorf("drain repositories: %w", err)
+		return nothing, fmt.Errorf("drain repositories: %w", err)
 	}
 	done.Drained = drained
-	return drained > 0, nil
+	return gainOf(drained, 1), nil // only a drain that finds nothing says that nothing is left
 }

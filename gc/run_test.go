@@ -478,3 +478,32 @@ func TestBatchesAdaptToHowLongTheyTake(t *testing.T) {
 		require.Equal(t, []int{1000, 500, 250, 125, 250, 500, 1000, 375}, sizes)
 	})
 }
+
+func TestCollectorLeavesClientsAsMuchTimeAsItTakes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 50 {
+			w.push(t, repository, text(i))
+		}
+		time.Sleep(24 * time.Hour)
+		const took = 100 * time.Millisecond
+		w.failOn(func(method string) error {
+			if method == "ReviewCandidates" {
+				time.Sleep(took)
+			}
+			return nil
+		})
+		var reviewed []time.Duration
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		require.NoError(t, gc.Run(ctx, w.index(), w.hookedObjects(), &gc.Options{Batch: 20, Pause: 10 * time.Second, Observe: func(e gc.Event) {
+			if e.Step == gc.StepCandidates {
+				reviewed = append(reviewed, time.Since(began))
+			}
+		}}))
+		require.Equal(t, []time.Duration{took, 3 * took, 5 * took}, reviewed,
+			"a batch that was full is followed by the next after as long as it took, and one that was not by a pause")
+	})
+}

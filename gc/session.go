@@ -14,10 +14,10 @@ const abortTimeout = 30 * time.Second
 
 // endSessions ends sessions that have outlived their life. Their keys are in the garbage from then on, so what aborting them
 // at once does not reach is reached when that is due: a part that is on its way survives an abort on some stores.
-func (c *collector) endSessions(ctx context.Context, limit int, done *Stats) (bool, error) {
+func (c *collector) endSessions(ctx context.Context, limit int, done *Stats) (gain, error) {
 	ended, err := c.meta.EndSessions(ctx, c.options.Life, limit)
 	if err != nil {
-		return false, fmt.Errorf("end sessions: %w", err)
+		return nothing, fmt.Errorf("end sessions: %w", err)
 	}
 	done.Sessions, done.Tombstones = len(ended.Sessions), ended.Tombstones
 	var begun []store.Multipart
@@ -37,5 +37,5 @@ func (c *collector) endSessions(ctx context.Context, limit int, done *Stats) (bo
 	if err := errors.Join(errs...); err != nil {
 		c.options.Logger.DebugContext(ctx, "multipart uploads of sessions that have ended are aborted later", "error", err)
 	}
-	return done.Sessions+done.Tombstones > 0, nil
+	return gainOf(done.Sessions+done.Tombstones, limit), nil
 }
