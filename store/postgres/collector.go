@@ -15,14 +15,16 @@ var _ store.Collector = (*Metadata)(nil)
 // Due implements [store.Collector]. It is one statement, and one round trip.
 func (m *Metadata) Due(ctx context.Context, after store.Deadlines) (store.Work, error) {
 	idle, total, tombstone := lifeOf(after.Life)
-	// The beginning of an index for each kind of work.
+	// The beginning of an index for each time after which something is due.
 	return row(ctx, m, "look for work", store.ErrUnavailable, `
 		select
 			coalesce((select true from {schema}.candidates where touched <= (select {now} - $2::interval) order by touched limit 1), false),
-			coalesce((select true from {schema}.garbage
-				where condemned <= (select {now} - $3::interval) and (not unfinished or condemned <= (select {now} - $4::interval))
-				order by condemned limit 1), false),
-			coalesce((select true from {schema}.sessions where `+dead("$5", "$6", "$7")+` order by started limit 1), false),
+			coalesce(
+				(select true from {schema}.garbage where not unfinished and condemned <= (select {now} - $3::interval) order by condemned limit 1),
+				(select true from {schema}.garbage where unfinished and condemned <= (select {now} - $4::interval) order by condemned limit 1), false),
+			coalesce(
+				(select true from {schema}.sessions where `+abandoned("$5", "$6")+` order by started limit 1),
+				(select true from {schema}.sessions where `+forgotten("$7")+` order by started limit 1), false),
 			coalesce((select true from {schema}.repositories where name is null limit 1), false)`,
 		[]any{m.clock(), after.Grace, after.Delay, after.Unfinished, idle, total, tombstone},
 		func(scan func(...any) error) (work store.Work, err error) {
@@ -31,7 +33,7 @@ func (m *Metadata) Due(ctx context.Context, after store.Deadlines) (store.Work, 
 		})
 }
 
-// lifeOf returns a life as the arguments of dead; nil is without end.
+// lifeOf returns a life as the arguments of abandoned and forgotten; nil is without end.
 func lifeOf(life store.Life) (idle, total, tombstone any) {
 	argument := func(long time.Duration) any {
 		if long == 0 {
@@ -42,13 +44,17 @@ func lifeOf(life store.Life) (idle, total, tombstone any) {
 	return argument(life.Idle), argument(life.Total), argument(life.Tombstone)
 }
 
-// dead is the condition that a session has outlived its life. It is a range of the index by start: few are passed over, those
-// that are old and were touched since. Times are found first, each by itself: compared with a clock that goes on, PostgreSQL would
-// look at all rows.
-func dead(idle, total, tombstone string) string {
-	return fmt.Sprintf(`started <= (select {now} - least(%[1]s::interval, %[2]s::interval, %[3]s::interval))
-		and case state when 2 then touched <= (select {now} - %[3]s::interval)
-			else touched <= (select {now} - %[1]s::interval) or started <= (select {now} - %[2]s::interval) end`, idle, total, tombstone)
+// abandoned is the condition that an upload under way has outlived its life. It is a range of the index by start: few are passed
+// over, those that are old and were touched since. Times are found first, each by itself: compared with a clock that goes on,
+// PostgreSQL would look at all rows.
+func abandoned(idle, total string) string {
+	return fmt.Sprintf(`state <> 2 and started <= (select {now} - least(%[1]s::interval, %[2]s::interval))
+		and (touched <= (select {now} - %[1]s::interval) or started <= (select {now} - %[2]s::interval))`, idle, total)
+}
+
+// forgotten is the condition that a tombstone has outlived its life, by the index of their starts.
+func forgotten(tombstone string) string {
+	return fmt.Sprintf(`state = 2 and started <= (select {now} - %[1]s::interval) and touched <= (select {now} - %[1]s::interval)`, tombstone)
 }
 
 // ReviewCandidates implements [store.Collector]. It is one statement if nothing is due, else at most 11, and three round trips.

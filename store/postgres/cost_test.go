@@ -63,6 +63,13 @@ func measureCollector(t testing.TB, schema string, garbage int) {
 		assert.False(t, work.Any(), "nothing is due")
 		return err
 	})
+	count(0, "Due, with nothing due of what waits for longer than others", func() error {
+		short := deadlines
+		short.Delay, short.Life.Idle, short.Life.Total = time.Nanosecond, time.Hour, time.Hour
+		work, err := m.Due(ctx, short)
+		assert.False(t, work.Any(), "nothing is due")
+		return err
+	})
 	_, err := pool.Exec(ctx, `
 		begin;
 		set local search_path = "`+schema+`", pg_catalog;

@@ -66,10 +66,12 @@ func fill(t testing.TB, pool *pgxpool.Pool, schema string, size size) {
 	insert into garbage (key, condemned) select 'blobs/' || gen_random_uuid(), now() - i * interval '1 second' from others;
 	insert into sessions (id, repository, state, version, algorithm, digest, started, touched,
 			reserved_blob, reserved_tail, durable, parts_end, multipart_key, multipart_id, part_size, last_part)
-		select gen_random_uuid(), 'full', 0, 0, '', '', now(), now(), '', '', 0, 0, '', '', 0, 0 from others where i % 10 = 0;
+		select gen_random_uuid(), 'full', 0, 0, '', '', now(), now(), '', '', 0, 0, '', '', 0, 0 from others where i % 10 = 0
+		union all select gen_random_uuid(), 'full', 2, 0, '', pg_temp.d('other layer ', i), now() - interval '2 hours', now() - interval '2 hours',
+			'', '', 0, 0, '', '', 0, 0 from others;
 	insert into parts (session, number, start, size, tag)
-		select id, n, n * 16777216::bigint, 16777216, 'etag' from sessions, generate_series(1, 20) n;
-	insert into tails (session, ordinal, key, size) select id, n, 'uploads/' || gen_random_uuid(), 65536 from sessions, generate_series(1, 3) n;
+		select id, n, n * 16777216::bigint, 16777216, 'etag' from sessions, generate_series(1, 20) n where state <> 2;
+	insert into tails (session, ordinal, key, size) select id, n, 'uploads/' || gen_random_uuid(), 65536 from sessions, generate_series(1, 3) n where state <> 2;
 	commit;`
 	_, err = conn.Exec(ctx, strings.NewReplacer(
 		"@tags", strconv.Itoa(size.tags), "@layers", strconv.Itoa(size.layers), "@repositories", strconv.Itoa(size.repositories),

@@ -1,26 +1,34 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"time"
 
 	"github.com/ocikit/ocikit/store"
 )
 
-// TakeGarbage implements [store.Collector]. It is two statements, and two round trips.
+// TakeGarbage implements [store.Collector]. It is two statements if none is due, else three, and two round trips.
 func (m *Metadata) TakeGarbage(ctx context.Context, take store.Take) ([]store.Garbage, error) {
 	var taken []store.Garbage
 	err := change(ctx, m, "take garbage", func(ctx context.Context, tx *transaction) error {
-		// A range of the index by time, in which only what is unfinished, and was condemned between the two times, is passed over.
-		// Locks the rows, but for those that another collector is taking.
-		due := rows(tx, `
-			select key, condemned, tries + 1, unfinished from {schema}.garbage
-			where condemned <= {began} - $2::interval and (not unfinished or condemned <= {began} - $3::interval)
-			order by condemned, key limit $4 for update skip locked`,
-			[]any{m.clock(), take.Delay, take.Unfinished, max(take.Limit, 0)}, scanGarbage)
+		// Two ranges of the index, each of which locks its rows, but for those that another collector is taking.
+		due := func(unfinished string, delay time.Duration) *[]store.Garbage {
+			return rows(tx, `
+				select key, condemned, tries + 1, unfinished from {schema}.garbage
+				where `+unfinished+` and condemned <= {began} - $2::interval
+				order by condemned, key limit $3 for update skip locked`,
+				[]any{m.clock(), delay, max(take.Limit, 0)}, scanGarbage)
+		}
+		finished, unfinished := due("not unfinished", take.Delay), due("unfinished", take.Unfinished)
 		if err := tx.roundTrip(ctx); err != nil {
 			return err
 		}
-		if taken = *due; len(taken) == 0 {
+		taken = merge(*finished, *unfinished, take.Limit, func(a, b store.Garbage) int {
+			return cmp.Or(a.Condemned.Compare(b.Condemned), cmp.Compare(a.Key, b.Key))
+		})
+		if len(taken) == 0 {
 			return errNothing
 		}
 		keys := make([]store.Key, len(taken))
@@ -43,6 +51,13 @@ func (m *Metadata) TakeGarbage(ctx context.Context, take store.Take) ([]store.Ga
 	return taken, nil
 }
 
+// merge returns the first limit of two lists, which are in order.
+func merge[T any](a, b []T, limit int, compare func(a, b T) int) []T {
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, compare)
+	return all[:min(len(all), max(limit, 0))]
+}
+
 func scanGarbage(scan func(...any) error) (garbage store.Garbage, err error) {
 	err = scan(&garbage.Key, &garbage.Condemned, &garbage.Tries, &garbage.Unfinished)
 	garbage.Condemned = garbage.Condemned.UTC()
@@ -61,7 +76,7 @@ func (m *Metadata) ForgetGarbage(ctx context.Context, keys []store.Key) error {
 	return err
 }
 
-// EndSessions implements [store.Collector]. It is one statement if none is due, else three and two for each session that was
+// EndSessions implements [store.Collector]. It is two statements if none is due, else four and two for each session that was
 // under way, and three round trips. It never waits for a lock.
 func (m *Metadata) EndSessions(ctx context.Context, life store.Life, limit int) (store.Ended, error) {
 	var ended store.Ended
@@ -69,26 +84,33 @@ func (m *Metadata) EndSessions(ctx context.Context, life store.Life, limit int) 
 		ended = store.Ended{}
 		idle, total, tombstone := lifeOf(life)
 		type victim struct {
-			id    string
-			state store.SessionState
+			id      string
+			state   store.SessionState
+			started time.Time
 		}
-		// A range of the index by start. Locks the rows: whoever writes to one is passed over, and nobody can any more.
-		due := rows(tx, `
-			select id, state from {schema}.sessions where `+dead("$2", "$3", "$4")+`
-			order by started, id limit $5 for update skip locked`,
-			[]any{m.clock(), idle, total, tombstone, max(limit, 0)}, func(scan func(...any) error) (v victim, err error) {
-				err = scan(&v.id, &v.state)
-				return v, err
-			})
+		// A range of an index by start. Locks the rows: whoever writes to one is passed over, and nobody can any more.
+		due := func(dead string, life ...any) *[]victim {
+			return rows(tx, `
+				select id, state, started from {schema}.sessions where `+dead+`
+				order by started, id limit $2 for update skip locked`,
+				append([]any{m.clock(), max(limit, 0)}, life...), func(scan func(...any) error) (v victim, err error) {
+					err = scan(&v.id, &v.state, &v.started)
+					return v, err
+				})
+		}
+		underWay, tombstones := due(abandoned("$3", "$4"), idle, total), due(forgotten("$3"), tombstone)
 		if err := tx.roundTrip(ctx); err != nil {
 			return err
 		}
-		if len(*due) == 0 {
+		victims := merge(*underWay, *tombstones, limit, func(a, b victim) int {
+			return cmp.Or(a.started.Compare(b.started), cmp.Compare(a.id, b.id))
+		})
+		if len(victims) == 0 {
 			return errNothing
 		}
 		var ids []string
 		var looks []*[]timedSession
-		for _, victim := range *due {
+		for _, victim := range victims {
 			ids = append(ids, victim.id)
 			if victim.state == store.SessionFinished {
 				ended.Tombstones++

@@ -22,10 +22,13 @@ func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int
 
 // Garbage implements [store.Ledger]. It is one statement, and one round trip.
 func (m *Metadata) Garbage(ctx context.Context, age time.Duration, limit int) ([]store.Garbage, error) {
-	// A range of the index by time.
+	// Two ranges of the index by time, which are merged.
 	return query(ctx, m, "garbage", `
-		select key, condemned, tries, unfinished from {schema}.garbage
-		where condemned <= (select {now} - $2::interval)
+		(select key, condemned, tries, unfinished from {schema}.garbage
+			where not unfinished and condemned <= (select {now} - $2::interval) order by condemned, key limit $3)
+		union all
+		(select key, condemned, tries, unfinished from {schema}.garbage
+			where unfinished and condemned <= (select {now} - $2::interval) order by condemned, key limit $3)
 		order by condemned, key limit $3`,
 		[]any{m.clock(), age, max(limit, 0)}, scanGarbage)
 }

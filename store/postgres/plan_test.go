@@ -120,7 +120,7 @@ func requireAtMost(t *testing.T, most int, numbers *regexp.Regexp, plan, message
 	}
 }
 
-var sortNode = regexp.MustCompile(`(?m)^\W*(Incremental )?Sort\b`)
+var sortNode = regexp.MustCompile(`(?m)^\W*(Incremental )?Sort  \(`)
 
 // explain returns the plan of a prepared statement, and what came of it when it was run. What it did is undone.
 func explain(t *testing.T, conn *pgx.Conn, name, mode string, args []any) string {
