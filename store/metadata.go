@@ -17,4 +17,5 @@ type Metadata interface {
 	Collector
 	Auditor
 	Retention
+	Mirror
 }

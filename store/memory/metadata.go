@@ -32,6 +32,7 @@ type Metadata struct {
 	sessions     map[string]*store.Session
 	candidates   map[candidate]touch
 	garbage      map[store.Key]store.Garbage
+	fetches      map[digest.Digest]fetch
 }
 
 // content is where the bytes of a digest are.
@@ -85,6 +86,7 @@ func NewMetadata(opts *MetadataOptions) *Metadata {
 		sessions:     map[string]*store.Session{},
 		candidates:   map[candidate]touch{},
 		garbage:      map[store.Key]store.Garbage{},
+		fetches:      map[digest.Digest]fetch{},
 	}
 	if m.now == nil {
 		m.now = time.Now

@@ -13,7 +13,7 @@ import (
 // size is how much there is in an index.
 type size struct {
 	tags         int // in the repository "full", each with a manifest of its own that refers to layers of its own
-	repositories int // beside it, with a manifest and a layer each
+	repositories int // beside it, with a manifest and a layer each, of which every tenth is mirrored, too
 	layers       int // of each manifest in "full"
 }
 
@@ -72,12 +72,22 @@ func fill(t testing.TB, pool *pgxpool.Pool, schema string, size size) {
 	insert into parts (session, number, start, size, tag)
 		select id, n, n * 16777216::bigint, 16777216, 'etag' from sessions, generate_series(1, 20) n where state <> 2;
 	insert into tails (session, ordinal, key, size) select id, n, 'uploads/' || gen_random_uuid(), 65536 from sessions, generate_series(1, 3) n where state <> 2;
+	insert into repositories (name, created) select '~hub/' || lpad(i::text, 7, '0'), now() from others where i % 10 = 0;
+	insert into links (repository, digest)
+		select r.id, d from others cross join lateral unnest(array[manifest, layer]) d
+		join repositories r on r.name = '~hub/' || lpad(i::text, 7, '0');
+	insert into manifests (repository, digest, media_type, artifact_type, subject, annotations, size, pushed)
+		select r.id, manifest, 'application/vnd.oci.image.manifest.v1+json', '', '', null, 1024, now()
+		from others join repositories r on r.name = '~hub/' || lpad(i::text, 7, '0');
+	insert into edges (repository, parent, child, present)
+		select r.id, manifest, layer, layer from others join repositories r on r.name = '~hub/' || lpad(i::text, 7, '0');
+	insert into fetches (digest, holder, until) select layer, 'replica', now() + (i - 100) * interval '1 second' from others;
 	commit;`
 	_, err = conn.Exec(ctx, strings.NewReplacer(
 		"@tags", strconv.Itoa(size.tags), "@layers", strconv.Itoa(size.layers), "@repositories", strconv.Itoa(size.repositories),
 	).Replace(statements), pgx.QueryExecModeSimpleProtocol)
 	require.NoError(t, err)
-	for _, table := range []string{"repositories", "contents", "links", "manifests", "edges", "tags", "candidates", "garbage", "sessions", "parts", "tails"} {
+	for _, table := range []string{"repositories", "contents", "links", "manifests", "edges", "tags", "candidates", "garbage", "sessions", "parts", "tails", "fetches"} {
 		_, err := conn.Exec(ctx, `vacuum (analyze) "`+schema+`".`+table)
 		require.NoError(t, err)
 	}

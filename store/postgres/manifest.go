@@ -104,18 +104,24 @@ func (tx *transaction) describe(repository string, manifest store.Manifest, anno
 
 // DeleteManifest implements [store.Catalog]. It is 11 statements, 12 if the repository goes with it, and two round trips.
 func (m *Metadata) DeleteManifest(ctx context.Context, repository string, d digest.Digest, locked func(tag string) bool) error {
-	return m.deleteManifest(ctx, "delete manifest", repository, d, func(f family) error {
+	return m.deleteManifest(ctx, "delete manifest", repository, d, deletion{may: func(f family) error {
 		if locked != nil {
 			if i := slices.IndexFunc(f.tags, locked); i >= 0 {
 				return &store.TagLockedError{Tag: f.tags[i]}
 			}
 		}
 		return nil
-	})
+	}})
+}
+
+// deletion is what those who delete a manifest have of their own.
+type deletion struct {
+	may    func(family) error                                         // whether it may go
+	erased func(tx *transaction, repository int64, children []string) // queues a look at what it leaves, before its link goes; or nil
 }
 
 // deleteManifest deletes a manifest if it may go.
-func (m *Metadata) deleteManifest(ctx context.Context, what, repository string, d digest.Digest, may func(family) error) error {
+func (m *Metadata) deleteManifest(ctx context.Context, what, repository string, d digest.Digest, deletion deletion) error {
 	return change(ctx, m, what, func(ctx context.Context, tx *transaction) error {
 		touched := tx.touchFamily(repository, d)
 		lock := tx.lockLink(repository, d)
@@ -135,13 +141,16 @@ func (m *Metadata) deleteManifest(ctx context.Context, what, repository string, 
 		if by := (*parent)[0]; by != "" {
 			return &store.ReferencedError{By: by}
 		}
-		if err := may(manifest); err != nil {
+		if err := deletion.may(manifest); err != nil {
 			return err
 		}
 		if slices.ContainsFunc(manifest.children, func(child string) bool { return !slices.Contains(*touched, child) }) {
 			return errAgain // it was put, or put again, since they were touched
 		}
 		tx.erase(link.repository, d)
+		if deletion.erased != nil {
+			deletion.erased(tx, link.repository, manifest.children)
+		}
 		tx.unlink(*link, d)
 		return nil
 	})

@@ -47,10 +47,11 @@ func (r *recorder) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.Trac
 }
 func (r *recorder) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 
-// sorts are parts of the only statements that may sort: what one manifest refers to, and the holders of one digest.
+// sorts are parts of the only statements that may sort: what one manifest refers to, the holders of one digest, and what is a page
+// already.
 var sorts = []string{
 	"select child from", "where l.digest = $1 and r.name > $2", "(r.name, p.digest) >", "for update skip locked) locked", "unknown (k) order by k",
-	"group by name", "k.touched <=",
+	"group by name", "k.touched <=", "order by l.name, l.digest",
 }
 
 // looksAtUploads is part of the only statements that look at every upload under way: those of an audit.

@@ -102,12 +102,12 @@ func timeOrNone(column *time.Time) time.Time {
 
 // ExpireManifest implements [store.Retention]. It is [Metadata.DeleteManifest].
 func (m *Metadata) ExpireManifest(ctx context.Context, expiry store.ManifestExpiry) error {
-	return m.deleteManifest(ctx, "expire manifest", expiry.Repository, expiry.Digest, func(f family) error {
+	return m.deleteManifest(ctx, "expire manifest", expiry.Repository, expiry.Digest, deletion{may: func(f family) error {
 		if len(f.tags) > 0 || f.now.Sub(f.last) < expiry.Quiet || expiry.Orphan && f.subject {
 			return store.ErrConditionFailed
 		}
 		return nil
-	})
+	}})
 }
 
 // ExpireTag implements [store.Retention]. It is two statements, and two round trips.

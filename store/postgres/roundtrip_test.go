@@ -94,7 +94,7 @@ func TestCallsTakeTheirRoundTrips(t *testing.T) {
 				"TakeGarbage": 2, "ForgetGarbage": 1, "EndSessions": 3, "EndSessions, none due": 2, "DeleteRepository": 1,
 				"DrainRepositories": 6, "DrainRepositories, none": 2, "UnknownKeys": 1, "CondemnKeys": 1, "StoredContents": 1,
 				"MarkContent": 1, "Dependents": 1, "RecordPulls": 1, "ManifestRecords": 1, "TagRecords": 1, "ExpireManifest": 2,
-				"ExpireTag": 2,
+				"ExpireTag": 2, "MirroredTag": 1, "ConfirmTag": 1, "ClaimFetch": 1, "ReleaseFetch": 1, "MirroredSize": 1, "EvictManifest": 2,
 			}
 			if mode == pgx.QueryExecModeDescribeExec { // it asks for the types of each batch first
 				for call := range want {
@@ -172,7 +172,32 @@ func countCalls(t *testing.T, m *postgres.Metadata, repository string, asked *at
 		do("DropSession", func() error { _, err := m.DropSession(ctx, ref); return err })
 	}
 	countCollectorsCalls(t, m, do)
+	countMirrorsCalls(t, m, do)
 	return counts
+}
+
+// countMirrorsCalls makes each call of what pulls through, in a repository of its own.
+func countMirrorsCalls(t *testing.T, m *postgres.Metadata, do func(name string, call func() error)) {
+	t.Helper()
+	ctx, repository := t.Context(), "~mirrored/"+store.NewID()
+	layer := inline("layer " + store.NewID())
+	require.NoError(t, m.PutContent(ctx, repository, layer))
+	put := manifest(repository, "manifest "+store.NewID(), "latest")
+	put.References = []store.Reference{{Digest: layer.Digest}}
+	require.NoError(t, m.PutManifest(ctx, put))
+	d := put.Manifest.Digest
+	do("MirroredTag", func() error { _, err := m.MirroredTag(ctx, repository, "latest"); return err })
+	do("ConfirmTag", func() error { return m.ConfirmTag(ctx, repository, "latest", d) })
+	do("ClaimFetch", func() error { _, err := m.ClaimFetch(ctx, layer.Digest, "a", time.Minute); return err })
+	do("ReleaseFetch", func() error { return m.ReleaseFetch(ctx, layer.Digest, "a") })
+	do("MirroredSize", func() error {
+		_, err := m.MirroredSize(ctx, store.ManifestAt{Repository: "~hub/0001000", Digest: digest.FromString("x")}, 5)
+		return err
+	})
+	do("EvictManifest", func() error {
+		_, err := m.EvictManifest(ctx, store.ManifestEviction{Repository: repository, Digest: d})
+		return err
+	})
 }
 
 // countCollectorsCalls makes each call of the collector, in a repository of its own. Of what others have left it takes one.

@@ -188,12 +188,18 @@ func (tx *transaction) disconnect(parent int64) error {
 // DeleteManifest implements [store.Catalog]. It is ten statements, and one more with locked.
 func (m *Metadata) DeleteManifest(ctx context.Context, repository string, d digest.Digest, locked func(tag string) bool) error {
 	return change(ctx, m, "delete manifest", func(tx *transaction) error {
-		return tx.deleteManifest(repository, d, func(_, id int64) error { return tx.unlocked(id, locked) })
+		return tx.deleteManifest(repository, d, deletion{may: func(_, id int64) error { return tx.unlocked(id, locked) }})
 	})
 }
 
-// deleteManifest deletes a manifest if it may go: that is asked with the ids of its repository and of itself.
-func (tx *transaction) deleteManifest(repository string, d digest.Digest, may func(inside, id int64) error) error {
+// deletion is what those who delete a manifest have of their own.
+type deletion struct {
+	may    func(inside, id int64) error                       // asks, by the ids of its repository and of itself, if it may go
+	erased func(inside int64, children []digest.Digest) error // looks at what it leaves, before its link goes; or nil
+}
+
+// deleteManifest deletes a manifest if it may go.
+func (tx *transaction) deleteManifest(repository string, d digest.Digest, deletion deletion) error {
 	var inside, id int64
 	// One row of each table, by its key.
 	found, err := tx.row(`
@@ -208,7 +214,7 @@ func (tx *transaction) deleteManifest(repository string, d digest.Digest, may fu
 	if err := tx.unreferenced(inside, d); err != nil {
 		return err
 	}
-	if err := may(inside, id); err != nil {
+	if err := deletion.may(inside, id); err != nil {
 		return err
 	}
 	// All that it referred to is a candidate from now on, whoever else refers to it: that is for the collector to
@@ -230,6 +236,11 @@ func (tx *transaction) deleteManifest(repository string, d digest.Digest, may fu
 	}
 	if err := tx.erase(id); err != nil {
 		return err
+	}
+	if deletion.erased != nil {
+		if err := deletion.erased(inside, children); err != nil {
+			return err
+		}
 	}
 	return tx.unlink(inside, d)
 }

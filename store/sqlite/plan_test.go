@@ -19,6 +19,7 @@ func TestEveryStatementFindsItsRowsByAnIndex(t *testing.T) {
 	m := openNew(t, nil)
 	callEveryMethod(t, m)
 	collectEverything(t, m)
+	mirrorEverything(t, m)
 	plans, err := m.Explain(t.Context())
 	require.NoError(t, err)
 	require.Greater(t, len(plans), 40, "the statements of all methods")

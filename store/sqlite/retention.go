@@ -91,7 +91,7 @@ func instantOrNone(nanoseconds *int64) time.Time {
 // ExpireManifest implements [store.Retention]. It is [Metadata.DeleteManifest] with one statement more.
 func (m *Metadata) ExpireManifest(ctx context.Context, expiry store.ManifestExpiry) error {
 	return change(ctx, m, "expire manifest", func(tx *transaction) error {
-		return tx.deleteManifest(expiry.Repository, expiry.Digest, func(inside, id int64) error {
+		return tx.deleteManifest(expiry.Repository, expiry.Digest, deletion{may: func(inside, id int64) error {
 			var expired bool
 			// One row by its key, its subject by its key, and the beginning of the range of its tags.
 			_, err := tx.row(`
@@ -104,7 +104,7 @@ func (m *Metadata) ExpireManifest(ctx context.Context, expiry store.ManifestExpi
 				err = store.ErrConditionFailed
 			}
 			return err
-		})
+		}})
 	})
 }
 

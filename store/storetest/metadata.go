@@ -40,6 +40,8 @@ func Metadata(t *testing.T, open func(t *testing.T, now func() time.Time) []stor
 		{"Audit", auditTests()},
 		{"Retention", retentionTests()},
 		{"Expiry", expiryTests()},
+		{"Mirror", mirrorTests()},
+		{"Evict", evictTests()},
 		{"Again", collectorAgainTests()},
 		{"Interleaving", interleavingTests(fewSeeds)},
 	} {

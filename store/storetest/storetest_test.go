@@ -55,7 +55,10 @@ func TestSubject(t *testing.T) {
 	}
 	fault, ok := metadataFaults()[name]
 	if !ok {
-		fault = collectorFaults()[name]
+		fault, ok = collectorFaults()[name]
+	}
+	if !ok {
+		fault = mirrorFaults()[name]
 	}
 	storetest.Metadata(t, func(_ *testing.T, now func() time.Time) []store.Metadata {
 		faulty := fault.plant(memory.NewMetadata(&memory.MetadataOptions{Now: now}))
@@ -69,7 +72,7 @@ func TestKitCatches(t *testing.T) {
 	for name, fault := range objectsFaults() {
 		catchers[name] = fault.caughtBy
 	}
-	for _, faults := range []map[string]metadataFault{metadataFaults(), collectorFaults()} {
+	for _, faults := range []map[string]metadataFault{metadataFaults(), collectorFaults(), mirrorFaults()} {
 		for name, fault := range faults {
 			require.NotContains(t, catchers, name)
 			catchers[name] = fault.caughtBy

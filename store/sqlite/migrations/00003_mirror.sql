@@ -1,0 +1,10 @@
+-- +goose Up
+
+-- Who is fetching content from an upstream, so that others need not, and until when that holds.
+create table fetches (
+    digest text primary key,
+    holder text not null,
+    until  integer not null
+) strict, without rowid;
+
+create index fetches_by_until on fetches (until);
