@@ -36,6 +36,11 @@ type HandlerOptions struct {
 	// Nil allows everything.
 	Authorize func(r *http.Request, want []Access) (allows func(Access) bool, err error)
 
+	// Namespace returns the repository that is meant by one of another registry: clients that use this one as a mirror name that
+	// registry by the parameter ns, as containerd does. It is asked when something is pulled; what is authorised is what it returns.
+	// If ok is false, the parameter is ignored, as it is where Namespace is nil.
+	Namespace func(namespace, repository string) (name string, ok bool)
+
 	// Observe is called once after each request, on its goroutine. Nil observes nothing.
 	Observe func(Observation)
 
@@ -212,12 +217,25 @@ func (h *Handler) serve(w *response, req *request) error {
 		if endpoints[i].method != req.Method {
 			continue
 		}
+		h.applyNamespace(w, req)
 		if err := h.authorize(req, endpoints[i].needs); err != nil {
 			return err
 		}
 		return endpoints[i].serve(h, w, req)
 	}
 	return &methodError{endpoints}
+}
+
+// applyNamespace gives a pull from a mirror the name that its repository has here (distribution-spec, "Proxying").
+func (h *Handler) applyNamespace(w *response, req *request) {
+	namespace := req.query.Get("ns")
+	if namespace == "" || h.options.Namespace == nil || req.Method != http.MethodGet && req.Method != http.MethodHead {
+		return
+	}
+	if name, ok := h.options.Namespace(namespace, req.repository); ok && ValidRepository(name) {
+		req.repository = name
+		w.set("Oci-Namespace", namespace)
+	}
 }
 
 // authorize asks whether req may go on.

@@ -19,6 +19,9 @@ func (h *Handler) getManifest(w *response, req *request) error {
 		d = req.digest // clients compare with what they asked for
 	}
 	w.setContent(d)
+	if manifest.Warning != "" {
+		w.set("Warning", warning(manifest.Warning))
+	}
 	if req.knows(d) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil

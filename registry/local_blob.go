@@ -53,7 +53,7 @@ func (l *Local) Mount(ctx context.Context, d digest.Digest, from, to string) (oc
 // Holders implements [Lister].
 func (l *Local) Holders(ctx context.Context, d digest.Digest, after string, limit int) ([]string, error) {
 	names, err := l.meta.Holders(ctx, d, after, limit)
-	return names, translate(err)
+	return withoutMirrors(names), translate(err)
 }
 
 // DeleteBlob implements [Deleter].

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -18,8 +19,14 @@ func (l *Local) Referrers(ctx context.Context, repository string, subject digest
 	return found, translate(err)
 }
 
-// Repositories implements [Lister].
+// Repositories implements [Lister]. What was pulled through from upstreams is not among it: nobody pushed that here.
 func (l *Local) Repositories(ctx context.Context, after string, limit int) ([]string, error) {
 	names, err := l.meta.Repositories(ctx, after, limit)
-	return names, translate(err)
+	return withoutMirrors(names), translate(err)
+}
+
+// withoutMirrors cuts mirrored repositories off, which come last.
+func withoutMirrors(names []string) []string {
+	at, _ := slices.BinarySearch(names, store.MirrorPrefix)
+	return names[:at]
 }

@@ -67,6 +67,13 @@ func parseManifest(mediaType string, data []byte, allowUnknown bool) (document, 
 	return m.document(mediaType)
 }
 
+// ManifestType returns the media type of a manifest: what it was called, without parameters, or where that is "", what it says of
+// itself. It fails with ErrManifestInvalid for what no registry takes as a manifest of a type that is known.
+func ManifestType(mediaType string, data []byte) (string, error) {
+	d, err := parseManifest(mediaType, data, true)
+	return d.mediaType, err
+}
+
 // document checks what a manifest says of itself against what the client called it, and against itself.
 func (m *manifestFields) document(mediaType string) (document, error) {
 	if m.schemaVersion != 2 {

@@ -126,7 +126,8 @@ type Blob struct {
 // Manifest is a manifest or an index, as it was pushed. Of its descriptor MediaType, Digest and Size are set.
 type Manifest struct {
 	ocispec.Descriptor
-	Bytes []byte // not to be changed
+	Bytes   []byte // not to be changed
+	Warning string // that people are to see beside it, such as that it may be out of date; or ""
 }
 
 // Upload is how far an upload has come.

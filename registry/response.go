@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -208,3 +209,21 @@ func disconnected(err error) bool {
 
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// maxWarning is how many bytes of a warning clients read (distribution-spec, "Warnings").
+const maxWarning = 4096
+
+// warning returns the value of a Warning header: a code, no agent, and a text in quotes without what would end it.
+func warning(text string) string {
+	const begin, end = `299 - "`, `"`
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case r == '"' || r == '\\':
+			return '\''
+		case r < ' ' || r > '~':
+			return ' '
+		}
+		return r
+	}, text)
+	return begin + text[:min(len(text), maxWarning-len(begin)-len(end))] + end
+}

@@ -1,0 +1,277 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Source is a registry that others fall through to.
+type Source struct {
+	Registry Registry
+
+	// Link makes a blob of one of the registry's repositories visible in a local one, without a copy; ErrBlobUnknown if the
+	// registry does not have it. nil: it cannot.
+	Link func(ctx context.Context, repository string, d digest.Digest, to string) error
+}
+
+// FallThroughOptions configures [NewFallThrough]. The zero value works, and nil too.
+type FallThroughOptions struct {
+	// Mix also looks behind local repositories that exist, for tags that they do not have. Whoever can push to what lies behind can
+	// then put tags beside those that were pushed here: leave it out unless you trust them all alike.
+	Mix bool
+}
+
+// FallThrough is a [Registry] in which the first of several that has something answers: the local one, and then the sources in their
+// order. Everything is written to, and deleted from, the local one only.
+//
+// A repository that exists locally hides those of the same name behind it: tags, lists and referrers are its own alone, so that nobody
+// can slip a tag under a name that is yours (dependency confusion). What is asked for by its digest is what it is, wherever it comes
+// from, and falls through all the same.
+//
+// A manifest may be pushed that refers to what only a source has: a client that found a blob there did not upload it. It is linked from
+// the source, or put here, before the manifest is.
+type FallThrough struct {
+	Writer
+	Deleter
+	local   Registry
+	sources []Source
+	options FallThroughOptions
+}
+
+var _ Registry = (*FallThrough)(nil)
+
+// NewFallThrough returns a registry of a local one and those behind it. opts may be nil.
+func NewFallThrough(local Registry, sources []Source, opts *FallThroughOptions) *FallThrough {
+	f := &FallThrough{Writer: local, Deleter: local, local: local, sources: slices.Clone(sources)}
+	if opts != nil {
+		f.options = *opts
+	}
+	return f
+}
+
+// behind returns the first answer of a source; else the first failure, or that it is unknown. A source that refuses may just not know,
+// and says so only if no other one answers.
+func behind[T any](f *FallThrough, unknown *Error, ask func(Registry) (T, error)) (T, error) {
+	var failed error = unknown
+	for _, source := range f.sources {
+		found, err := ask(source.Registry)
+		if err == nil {
+			return found, nil
+		}
+		known := errors.Is(err, unknown) || errors.Is(err, ErrNameUnknown) || errors.Is(err, ErrUnsupported)
+		if !known && errors.Is(failed, unknown) {
+			failed = err
+		}
+	}
+	var none T
+	return none, failed
+}
+
+// exists reports whether a repository is a local one.
+func (f *FallThrough) exists(ctx context.Context, repository string) (bool, error) {
+	_, err := f.local.Tags(ctx, repository, "", 1)
+	if errors.Is(err, ErrNameUnknown) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look whether %s is local: %w", repository, err)
+	}
+	return true, nil
+}
+
+// hides reports whether a repository is a local one, behind which nobody is to look.
+func (f *FallThrough) hides(ctx context.Context, repository string) (bool, error) {
+	if f.options.Mix {
+		return false, nil
+	}
+	return f.exists(ctx, repository)
+}
+
+// Blob implements [Reader].
+func (f *FallThrough) Blob(ctx context.Context, repository string, d digest.Digest) (Blob, error) {
+	found, err := f.local.Blob(ctx, repository, d)
+	if !errors.Is(err, ErrBlobUnknown) {
+		return found, err
+	}
+	return behind(f, ErrBlobUnknown, func(r Registry) (Blob, error) { return r.Blob(ctx, repository, d) })
+}
+
+// StatBlob implements [Reader].
+func (f *FallThrough) StatBlob(ctx context.Context, repository string, d digest.Digest) (ocispec.Descriptor, error) {
+	found, err := f.local.StatBlob(ctx, repository, d)
+	if !errors.Is(err, ErrBlobUnknown) {
+		return found, err
+	}
+	return behind(f, ErrBlobUnknown, func(r Registry) (ocispec.Descriptor, error) { return r.StatBlob(ctx, repository, d) })
+}
+
+// Manifest implements [Reader].
+func (f *FallThrough) Manifest(ctx context.Context, repository string, ref Reference) (Manifest, error) {
+	found, err := f.local.Manifest(ctx, repository, ref)
+	if !errors.Is(err, ErrManifestUnknown) {
+		return found, err
+	}
+	if ref.Tag != "" {
+		if hidden, failed := f.hides(ctx, repository); hidden || failed != nil {
+			return Manifest{}, errors.Join(failed, err)
+		}
+	}
+	return behind(f, ErrManifestUnknown, func(r Registry) (Manifest, error) { return r.Manifest(ctx, repository, ref) })
+}
+
+// Tags implements [Lister].
+func (f *FallThrough) Tags(ctx context.Context, repository, after string, limit int) ([]string, error) {
+	tags, err := f.local.Tags(ctx, repository, after, limit)
+	if err != nil && !errors.Is(err, ErrNameUnknown) || err == nil && !f.options.Mix {
+		return tags, err
+	}
+	if !f.options.Mix {
+		return behind(f, ErrNameUnknown, func(r Registry) ([]string, error) { return r.Tags(ctx, repository, after, limit) })
+	}
+	known := err == nil
+	var failed error
+	for _, source := range f.sources {
+		more, err := source.Registry.Tags(ctx, repository, after, limit)
+		if err != nil {
+			if !errors.Is(err, ErrNameUnknown) && !errors.Is(err, ErrUnsupported) {
+				failed = errors.Join(failed, err)
+			}
+			continue
+		}
+		known = true
+		tags = append(tags, more...)
+	}
+	if !known {
+		if failed != nil {
+			return nil, failed
+		}
+		return nil, ErrNameUnknown
+	}
+	slices.Sort(tags)
+	tags = slices.Compact(tags)
+	return tags[:min(len(tags), limit)], nil
+}
+
+// Referrers implements [Lister].
+func (f *FallThrough) Referrers(ctx context.Context, repository string, subject digest.Digest, page ReferrersPage) ([]ocispec.Descriptor, error) {
+	found, err := f.local.Referrers(ctx, repository, subject, page)
+	if err != nil {
+		return nil, err
+	}
+	if hidden, err := f.hides(ctx, repository); hidden || err != nil {
+		return found, err
+	}
+	for _, source := range f.sources {
+		more, err := source.Registry.Referrers(ctx, repository, subject, page)
+		if err != nil {
+			if len(found) > 0 || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrDenied) {
+				continue // what is known is better than nothing
+			}
+			return nil, err
+		}
+		found = append(found, more...)
+	}
+	slices.SortStableFunc(found, func(a, b ocispec.Descriptor) int { return compareDigests(a.Digest, b.Digest) })
+	found = slices.CompactFunc(found, func(a, b ocispec.Descriptor) bool { return a.Digest == b.Digest })
+	return found[:min(len(found), page.Limit)], nil
+}
+
+func compareDigests(a, b digest.Digest) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// Repositories implements [Lister]: what all of them list.
+func (f *FallThrough) Repositories(ctx context.Context, after string, limit int) ([]string, error) {
+	names, err := f.local.Repositories(ctx, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	for _, source := range f.sources {
+		more, err := source.Registry.Repositories(ctx, after, limit)
+		if errors.Is(err, ErrUnsupported) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, more...)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	return names[:min(len(names), limit)], nil
+}
+
+// Holders implements [Lister]. Blobs can be mounted from local repositories.
+func (f *FallThrough) Holders(ctx context.Context, d digest.Digest, after string, limit int) ([]string, error) {
+	return f.local.Holders(ctx, d, after, limit)
+}
+
+// maxNesting is how deep manifests may lie in one another that are brought from a source.
+const maxNesting = 8
+
+// PutManifest implements [Writer]. What the manifest refers to and only a source has is brought here first.
+func (f *FallThrough) PutManifest(ctx context.Context, repository string, put ManifestPut) (ManifestReceipt, error) {
+	return f.put(ctx, repository, put, maxNesting)
+}
+
+func (f *FallThrough) put(ctx context.Context, repository string, put ManifestPut, depth int) (ManifestReceipt, error) {
+	receipt, err := f.local.PutManifest(ctx, repository, put)
+	missing := missingDigests(err)
+	if len(missing) == 0 || depth == 0 {
+		return receipt, err
+	}
+	for _, d := range missing {
+		if found := f.bring(ctx, repository, d, depth); found != nil {
+			return ManifestReceipt{}, errors.Join(err, found) // the client pushes what is missing
+		}
+	}
+	return f.local.PutManifest(ctx, repository, put)
+}
+
+// bring makes what a source has local: a manifest with all that it refers to, or a blob.
+func (f *FallThrough) bring(ctx context.Context, repository string, d digest.Digest, depth int) error {
+	err := error(ErrBlobUnknown)
+	for _, source := range f.sources {
+		if source.Link == nil {
+			continue
+		}
+		manifest, unknown := source.Registry.Manifest(ctx, repository, Reference{Digest: d})
+		if unknown == nil {
+			_, err = f.put(ctx, repository, ManifestPut{MediaType: manifest.MediaType, Digest: d, Bytes: manifest.Bytes}, depth-1)
+		} else {
+			err = source.Link(ctx, repository, d, repository)
+		}
+		if err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("bring %s from behind: %w", d, err)
+}
+
+// missingDigests returns what a put said that the manifest refers to and is not here.
+func missingDigests(err error) []digest.Digest {
+	var many Errors
+	if !errors.As(err, &many) {
+		return nil
+	}
+	var missing []digest.Digest
+	for _, one := range many {
+		detail, ok := one.Detail.(map[string]string)
+		if !one.Is(ErrManifestBlobUnknown) || !ok {
+			return nil
+		}
+		missing = append(missing, digest.Digest(detail["digest"]))
+	}
+	return missing
+}

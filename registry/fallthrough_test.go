@@ -1,0 +1,223 @@
+package registry_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ocikit/ocikit/registry"
+	"github.com/ocikit/ocikit/store"
+	"github.com/ocikit/ocikit/store/memory"
+)
+
+// layers are a local registry and one behind it, each with a server of its own to push to, and the one over both.
+type layers struct {
+	local, source, both *server
+	linked              []string
+}
+
+func newLayers(t *testing.T, opts *registry.FallThroughOptions) *layers {
+	t.Helper()
+	l := &layers{}
+	local, source := newLocal(nil), newLocal(&registry.LocalOptions{AllowMissing: true})
+	l.local, l.source = serve(t, local, nil), serve(t, source, nil)
+	link := func(ctx context.Context, repository string, d digest.Digest, to string) error {
+		l.linked = append(l.linked, d.String())
+		blob, err := source.Blob(ctx, repository, d)
+		if err != nil {
+			return err
+		}
+		body, err := blob.Open(ctx, 0, -1)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		_, err = local.PushBlob(ctx, to, d, body, blob.Size)
+		return err
+	}
+	l.both = serve(t, registry.NewFallThrough(local, []registry.Source{{Registry: registry.ReadOnly(source), Link: link}}, opts), nil)
+	return l
+}
+
+func TestFallThroughServesWhatIsBehind(t *testing.T) {
+	t.Parallel()
+	l := newLayers(t, nil)
+	m := l.source.image(t, "team/app", "x")
+	l.source.pushManifest(t, "team/app", "v1", m)
+	for _, path := range []string{"manifests/v1", "manifests/" + m.digest().String()} {
+		assert.Equal(t, m.body, l.both.send(t, "GET", "/v2/team/app/"+path, nil).wants(t, http.StatusOK).body)
+	}
+	blob := "/v2/team/app/blobs/" + digest.FromString("layer of x").String()
+	assert.Equal(t, "layer of x", l.both.send(t, "GET", blob, nil).wants(t, http.StatusOK).body)
+	l.both.send(t, "HEAD", blob, nil).wants(t, http.StatusOK)
+	assert.JSONEq(t, `{"name":"team/app","tags":["v1"]}`, l.both.send(t, "GET", "/v2/team/app/tags/list", nil).wants(t, http.StatusOK).body)
+	assert.JSONEq(t, `{"repositories":["team/app"]}`, l.both.send(t, "GET", "/v2/_catalog", nil).wants(t, http.StatusOK).body)
+	l.both.send(t, "GET", "/v2/team/app/manifests/none", nil).wants(t, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	l.both.send(t, "GET", "/v2/team/none/tags/list", nil).wants(t, http.StatusNotFound, "NAME_UNKNOWN")
+	l.both.send(t, "DELETE", "/v2/team/app/manifests/v1", nil).wants(t, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	l.local.send(t, "GET", "/v2/team/app/tags/list", nil).wants(t, http.StatusNotFound, "NAME_UNKNOWN")
+}
+
+func TestLocalRepositoryHidesTheNamesBehindIt(t *testing.T) {
+	t.Parallel()
+	for name, mix := range map[string]bool{"hidden": false, "mixed": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLayers(t, &registry.FallThroughOptions{Mix: mix})
+			ours, theirs := l.both.image(t, "team/app", "ours"), l.source.image(t, "team/app", "theirs")
+			l.both.pushManifest(t, "team/app", "v1", ours)
+			l.source.pushManifest(t, "team/app", "v1", theirs)
+			l.source.pushManifest(t, "team/app", "v2", theirs)
+			assert.Equal(t, ours.body, l.both.send(t, "GET", "/v2/team/app/manifests/v1", nil).wants(t, http.StatusOK).body, "what is here comes first")
+			tags := `["v1"]`
+			if mix {
+				tags = `["v1","v2"]`
+				l.both.send(t, "GET", "/v2/team/app/manifests/v2", nil).wants(t, http.StatusOK)
+			} else {
+				l.both.send(t, "GET", "/v2/team/app/manifests/v2", nil).wants(t, http.StatusNotFound, "MANIFEST_UNKNOWN")
+			}
+			assert.JSONEq(t, `{"name":"team/app","tags":`+tags+`}`, l.both.send(t, "GET", "/v2/team/app/tags/list", nil).wants(t, http.StatusOK).body)
+			l.both.send(t, "GET", "/v2/team/app/manifests/"+theirs.digest().String(), nil).wants(t, http.StatusOK)
+		})
+	}
+}
+
+func TestReferrersOfALocalRepositoryAreItsOwn(t *testing.T) {
+	t.Parallel()
+	for name, mix := range map[string]bool{"hidden": false, "mixed": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLayers(t, &registry.FallThroughOptions{Mix: mix})
+			subject := l.both.image(t, "team/app", "subject")
+			l.both.pushManifest(t, "team/app", "v1", subject)
+			forged := l.source.image(t, "team/app", "signature", refersTo(subject.descriptor(), "application/vnd.example.signature"))
+			l.source.pushManifest(t, "team/app", "forged", forged)
+			got := l.both.send(t, "GET", "/v2/team/app/referrers/"+subject.digest().String(), nil).wants(t, http.StatusOK).body
+			if mix {
+				assert.Contains(t, got, forged.digest().String())
+			} else {
+				assert.NotContains(t, got, forged.digest().String())
+			}
+		})
+	}
+}
+
+func TestManifestMayReferToWhatIsBehind(t *testing.T) {
+	t.Parallel()
+	l := newLayers(t, nil)
+	m := l.source.image(t, "team/app", "x") // whose blobs a client finds by HEAD, and does not push
+	l.source.pushManifest(t, "team/app", "v1", m)
+	l.both.pushManifest(t, "team/app", "mine", index(t, nil, m.descriptor()))
+	assert.NotEmpty(t, l.linked)
+	l.local.send(t, "GET", "/v2/team/app/manifests/"+m.digest().String(), nil).wants(t, http.StatusOK)
+	assert.Equal(t, "layer of x", l.local.send(t, "GET", "/v2/team/app/blobs/"+digest.FromString("layer of x").String(), nil).wants(t, http.StatusOK).body)
+
+	missing := index(t, nil, descriptor(typeManifest, "nowhere"))
+	l.both.send(t, "PUT", "/v2/team/app/manifests/missing", missing.body, "Content-Type: "+typeIndex).
+		wants(t, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN")
+}
+
+func TestFailureOfTheLocalRegistryIsNotHidden(t *testing.T) {
+	t.Parallel()
+	source := newLocal(nil)
+	d := digest.FromString("x")
+	_, err := source.PushBlob(t.Context(), "a", d, io.LimitReader(repeat('x'), 1), 1)
+	require.NoError(t, err)
+	r := registry.NewFallThrough(&fake{err: registry.ErrUnavailable}, []registry.Source{{Registry: source}}, nil)
+	_, err = r.Blob(t.Context(), "a", d)
+	require.ErrorIs(t, err, registry.ErrUnavailable)
+	_, err = r.Manifest(t.Context(), "a", registry.Reference{Tag: "t"})
+	require.ErrorIs(t, err, registry.ErrUnavailable)
+	_, err = r.Tags(t.Context(), "a", "", 1)
+	require.ErrorIs(t, err, registry.ErrUnavailable)
+}
+
+func TestFailureOfASourceIsToldOnlyIfNobodyElseAnswers(t *testing.T) {
+	t.Parallel()
+	good := newLocal(nil)
+	d := digest.FromString("x")
+	_, err := good.PushBlob(t.Context(), "a", d, io.LimitReader(repeat('x'), 1), 1)
+	require.NoError(t, err)
+	bad := registry.Source{Registry: &fake{err: registry.ErrDenied}}
+	r := registry.NewFallThrough(newLocal(nil), []registry.Source{bad, {Registry: good}}, nil)
+	_, err = r.StatBlob(t.Context(), "a", d)
+	require.NoError(t, err)
+	_, err = r.StatBlob(t.Context(), "a", digest.FromString("y"))
+	require.ErrorIs(t, err, registry.ErrDenied)
+}
+
+// repeat is an endless reader.
+type repeat byte
+
+func (r repeat) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(r)
+	}
+	return len(p), nil
+}
+
+func TestFallThroughPassesWritesToTheLocalRegistry(t *testing.T) {
+	t.Parallel()
+	r := registry.NewFallThrough(&fake{err: registry.ErrDenied}, []registry.Source{{Registry: &fake{}}}, nil)
+	for method, err := range callAll(t, r) {
+		assert.ErrorIs(t, err, registry.ErrDenied, method)
+	}
+}
+
+func TestPullsFromAMirrorAreGivenTheirNameHere(t *testing.T) {
+	t.Parallel()
+	local := newLocal(nil)
+	var wanted []registry.Access
+	s := serve(t, local, &registry.HandlerOptions{
+		Namespace: func(namespace, repository string) (string, bool) {
+			return "hub/" + repository, namespace == "docker.io"
+		},
+		Authorize: func(_ *http.Request, want []registry.Access) (func(registry.Access) bool, error) {
+			wanted = want
+			return nil, nil
+		},
+	})
+	m := s.image(t, "hub/library/alpine", "x")
+	s.pushManifest(t, "hub/library/alpine", "latest", m)
+	got := s.send(t, "GET", "/v2/library/alpine/manifests/latest?ns=docker.io", nil).wants(t, http.StatusOK)
+	assert.Equal(t, m.body, got.body)
+	assert.Equal(t, "docker.io", got.header.Get("Oci-Namespace"))
+	assert.Equal(t, []registry.Access{{Repository: "hub/library/alpine", Action: registry.ActionPull}}, wanted, "what is authorised is what is served")
+	for _, query := range []string{"", "?ns=elsewhere.example.com"} {
+		got := s.send(t, "GET", "/v2/library/alpine/manifests/latest"+query, nil).wants(t, http.StatusNotFound, "MANIFEST_UNKNOWN")
+		assert.Empty(t, got.header.Get("Oci-Namespace"))
+	}
+	s.send(t, "PUT", "/v2/library/alpine/manifests/latest?ns=docker.io", m.body, "Content-Type: "+m.mediaType).
+		wants(t, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN")
+}
+
+func TestManifestsCarryTheirWarning(t *testing.T) {
+	t.Parallel()
+	m := registry.Manifest{Bytes: []byte("{}"), Warning: "out of \"date\"\n\\ since 1999"}
+	m.Digest, m.MediaType = digest.FromString("{}"), typeManifest
+	s := serve(t, &fake{manifest: m}, nil)
+	got := s.send(t, "GET", "/v2/a/manifests/t", nil).wants(t, http.StatusOK)
+	assert.Equal(t, `299 - "out of 'date' ' since 1999"`, got.header.Get("Warning"))
+}
+
+func TestMirroredRepositoriesAreNotListed(t *testing.T) {
+	t.Parallel()
+	meta := memory.NewMetadata(nil)
+	local := registry.NewLocal(meta, memory.NewObjects(nil), nil)
+	d := digest.FromString("x")
+	content := store.Content{Digest: d, Size: 1, Inline: []byte("x")}
+	for _, repository := range []string{"a", "zz", store.MirrorPrefix + "hub/library/alpine"} {
+		require.NoError(t, meta.PutContent(t.Context(), repository, content))
+	}
+	names, err := local.Repositories(t.Context(), "", 10)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a", "zz"}, names)
+	names, err = local.Holders(t.Context(), d, "", 10)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a", "zz"}, names, "what was pulled through cannot be mounted from")
+}
