@@ -16,21 +16,22 @@ const module = "github.com/ocikit/ocikit"
 
 // layers lists, for each public package, which other ones of this module it may import.
 var layers = map[string][]string{
-	"store":            {},
-	"store/memory":     {"store"},
-	"store/filesystem": {"store"},
-	"store/sqlite":     {"store"},
-	"store/postgres":   {"store"},
-	"store/s3":         {"store"},
-	"store/storetest":  {"store"},
-	"cas":              {"store"},
-	"staging":          {"store", "cas"},
-	"gc":               {"store", "cas", "staging"},
-	"registry":         {"store", "cas", "staging"},
-	"registry/auth":    {"registry"},
+	"store":             {},
+	"store/memory":      {"store"},
+	"store/filesystem":  {"store"},
+	"store/sqlite":      {"store"},
+	"store/postgres":    {"store"},
+	"store/s3":          {"store"},
+	"store/storetest":   {"store"},
+	"cas":               {"store"},
+	"staging":           {"store", "cas"},
+	"gc":                {"store", "cas", "staging"},
+	"registry":          {"store", "cas", "staging"},
+	"registry/auth":     {"registry"},
+	"registry/upstream": {"store", "cas", "registry"},
 	"cmd/ocikit": {
 		"store", "store/memory", "store/filesystem", "store/sqlite", "store/postgres", "store/s3",
-		"staging", "gc", "registry", "registry/auth",
+		"staging", "gc", "registry", "registry/auth", "registry/upstream",
 	},
 }
 
@@ -72,6 +73,9 @@ func TestImportsBringInFewModules(t *testing.T) {
 		"registry":         light,
 		"registry/auth": append([]string{
 			"github.com/hashicorp/golang-lru/v2", "go.yaml.in/yaml/v3", "golang.org/x/crypto",
+		}, light...),
+		"registry/upstream": append([]string{
+			"github.com/hashicorp/golang-lru/v2", "golang.org/x/sync", "oras.land/oras-go/v2",
 		}, light...),
 		"store/sqlite": append([]string{
 			"github.com/dustin/go-humanize", "github.com/google/uuid", "github.com/mattn/go-isatty", "github.com/mfridman/interpolate",

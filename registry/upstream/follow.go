@@ -1,0 +1,204 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// ahead is how far a reader may begin behind what has come, and still wait for it.
+const ahead = 1 << 20
+
+// errGone says that the bytes of a fetch are not here any more.
+var errGone = errors.New("the transfer has ended")
+
+// read returns a reader of a part of the blob. It returns none where the caller had better ask the upstream for it: the part is far
+// ahead of what has come, or somebody else reads what is not spooled. errGone.
+func (f *fetch) read(ctx context.Context, offset, end int64) (io.ReadCloser, error) {
+	if f.pipe != nil {
+		if offset == 0 && end == f.size {
+			if reader := f.pipe.first(); reader != nil {
+				return &streamed{ctx: ctx, reader: reader, stop: context.AfterFunc(ctx, func() { f.pipe.abandon(reader) }), stream: f.pipe}, nil
+			}
+		}
+		return nil, nil
+	}
+	f.mu.Lock()
+	far, err := !f.complete && offset > f.written+ahead, f.err
+	f.mu.Unlock()
+	switch {
+	case err != nil:
+		return nil, err
+	case far:
+		return nil, nil
+	case !f.again():
+		return nil, errGone
+	}
+	return &follower{fetch: f, ctx: ctx, offset: offset, end: end, joined: true}, nil
+}
+
+// follower reads what a fetch has spooled, and waits for what it has not.
+type follower struct {
+	fetch       *fetch
+	ctx         context.Context
+	offset, end int64
+	joined      bool
+	close       sync.Once
+}
+
+// Read implements [io.Reader].
+func (r *follower) Read(p []byte) (int, error) {
+	if r.offset >= r.end {
+		return 0, io.EOF
+	}
+	visible, err := r.await()
+	if err != nil {
+		return 0, err
+	}
+	n, err := r.fetch.file.ReadAt(p[:min(int64(len(p)), visible-r.offset)], r.offset)
+	r.offset += int64(n)
+	if n > 0 {
+		return n, nil
+	}
+	return 0, fmt.Errorf("read the spool: %w", err)
+}
+
+// await waits until there is something to read, and returns how far it goes.
+func (r *follower) await() (int64, error) {
+	f := r.fetch
+	for {
+		f.mu.Lock()
+		visible, err := min(f.written, r.end), f.err
+		var changed chan struct{}
+		if visible <= r.offset && err == nil {
+			if f.changed == nil {
+				f.changed = make(chan struct{})
+			}
+			changed = f.changed
+		}
+		f.mu.Unlock()
+		switch {
+		case visible > r.offset:
+			return visible, nil
+		case err != nil:
+			return 0, fmt.Errorf("follow the transfer: %w", err)
+		}
+		select {
+		case <-changed:
+		case <-r.ctx.Done():
+			return 0, r.ctx.Err()
+		}
+	}
+}
+
+// Close leaves the fetch.
+func (r *follower) Close() error {
+	if r.joined {
+		r.close.Do(func() { r.fetch.leave(false) })
+	}
+	return nil
+}
+
+// stream passes bytes on as they come, to one client and to whoever keeps them, at the pace of the slower one: for what there is no
+// room for in the spool.
+type stream struct {
+	mu      sync.Mutex
+	readers [2]*io.PipeReader
+	writers [2]*io.PipeWriter
+	taken   bool // by a client
+}
+
+func newStream() *stream {
+	s := &stream{}
+	s.readers[0], s.writers[0] = io.Pipe()
+	return s
+}
+
+// first returns the client's side, once.
+func (s *stream) first() *io.PipeReader {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken {
+		return nil
+	}
+	s.taken = true
+	return s.readers[0]
+}
+
+// second returns the keeper's side.
+func (s *stream) second() *io.PipeReader {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readers[1], s.writers[1] = io.Pipe()
+	return s.readers[1]
+}
+
+// abandon says that a side is not read any more.
+func (s *stream) abandon(side io.Reader) {
+	if reader, ok := side.(*io.PipeReader); ok {
+		_ = reader.CloseWithError(errAbandoned) // never fails
+	}
+}
+
+var errAbandoned = errors.New("nobody reads this")
+
+// write gives both sides some bytes. It fails when neither wants them.
+func (s *stream) write(ctx context.Context, p []byte) error {
+	s.mu.Lock()
+	writers := s.writers
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { s.fail(context.Canceled) })
+	defer stop()
+	taken := false
+	for _, w := range writers {
+		if w == nil {
+			continue
+		}
+		if _, err := w.Write(p); err == nil {
+			taken = true
+		} else if !errors.Is(err, errAbandoned) {
+			return err
+		}
+	}
+	if !taken {
+		return errAbandoned
+	}
+	return nil
+}
+
+// fail ends both sides; nil is their end.
+func (s *stream) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.writers {
+		if w != nil {
+			_ = w.CloseWithError(err) // never fails
+		}
+	}
+}
+
+// streamed is a client's side.
+type streamed struct {
+	ctx    context.Context
+	reader *io.PipeReader
+	stop   func() bool
+	stream *stream
+}
+
+// Read implements [io.Reader].
+func (s *streamed) Read(p []byte) (int, error) {
+	n, err := s.reader.Read(p)
+	if err != nil && s.ctx.Err() != nil {
+		err = s.ctx.Err()
+	}
+	return n, err
+}
+
+// Close says that the client reads no more.
+func (s *streamed) Close() error {
+	s.stop()
+	s.stream.abandon(s.reader)
+	return nil
+}

@@ -1,0 +1,243 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ocikit/ocikit/cas"
+	"github.com/ocikit/ocikit/registry"
+	"github.com/ocikit/ocikit/store"
+)
+
+// accepted are the manifests that we ask for: all that are known, and any other.
+var accepted = http.Header{"Accept": {strings.Join([]string{
+	ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest,
+	"application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json", "*/*;q=0.1",
+}, ", ")}}
+
+// Manifest implements [registry.Reader]. One that is kept is one query, and nothing is asked upstream: by digest always, by tag if
+// that was confirmed within TagAge. Else the upstream is asked by HEAD for a tag's digest, and for the manifest only where it is
+// another one. What many ask for at once is asked for once.
+func (r *Registry) Manifest(ctx context.Context, repository string, ref registry.Reference) (registry.Manifest, error) {
+	name, ok := r.options.Names.upstream(repository)
+	if !ok {
+		return registry.Manifest{}, registry.ErrManifestUnknown
+	}
+	if ref.Tag != "" {
+		return r.byTag(ctx, name, ref.Tag)
+	}
+	return r.byDigest(ctx, name, ref.Digest)
+}
+
+func (r *Registry) byDigest(ctx context.Context, name string, d digest.Digest) (registry.Manifest, error) {
+	kept, err := r.kept.Manifest(ctx, r.keptName(name), registry.Reference{Digest: d})
+	if err == nil {
+		r.observe(Event{Kind: KindManifest, Outcome: Kept})
+		return kept, nil
+	}
+	return r.fetchOnce(ctx, name, registry.Reference{Digest: d}, "")
+}
+
+// byTag serves what is known of a tag while it is fresh, and then what the upstream says.
+func (r *Registry) byTag(ctx context.Context, name, tag string) (registry.Manifest, error) {
+	known, err := r.meta.MirroredTag(ctx, r.keptName(name), tag)
+	if err != nil {
+		return r.fetchOnce(ctx, name, registry.Reference{Tag: tag}, tag) // nothing is known, or nobody can be asked here
+	}
+	if known.Age < r.options.TagAge {
+		r.observe(Event{Kind: KindManifest, Outcome: Kept})
+		return r.serve(name, tag, known), nil
+	}
+	manifest, err := r.confirm(ctx, name, tag, known)
+	switch {
+	case err == nil:
+		return manifest, nil
+	case errors.Is(err, registry.ErrManifestUnknown) || ctx.Err() != nil:
+		return registry.Manifest{}, err
+	case known.Age < r.options.TagAge+r.options.StaleAge:
+		r.observe(Event{Kind: KindManifest, Outcome: Stale, Err: err})
+		manifest = r.serve(name, tag, known)
+		manifest.Warning = fmt.Sprintf("the upstream registry of %s does not answer; this is what it said %s ago", name, known.Age.Round(time.Second))
+		return manifest, nil
+	}
+	return registry.Manifest{}, err
+}
+
+// serve returns a kept manifest, which is pulled by that.
+func (r *Registry) serve(name, tag string, known store.MirroredTag) registry.Manifest {
+	if r.options.Kept.Pulled != nil {
+		r.options.Kept.Pulled(r.keptName(name), known.Digest, tag)
+	}
+	return registry.Manifest{
+		Descriptor: ocispec.Descriptor{MediaType: known.MediaType, Digest: known.Digest, Size: int64(len(known.Bytes))},
+		Bytes:      known.Bytes,
+	}
+}
+
+// confirm asks the upstream whether a tag is still what is known of it.
+func (r *Registry) confirm(ctx context.Context, name, tag string, known store.MirroredTag) (registry.Manifest, error) {
+	if !r.remote.pause.mayConfirm() {
+		return registry.Manifest{}, unavailable()
+	}
+	return fly(ctx, r, "confirm "+name+":"+tag, func(ctx context.Context) (registry.Manifest, error) {
+		now, err := r.tagDigest(ctx, name, tag)
+		if errors.Is(err, errMissing) {
+			return registry.Manifest{}, r.gone(ctx, name, tag)
+		}
+		if err != nil {
+			return registry.Manifest{}, err
+		}
+		if now == known.Digest {
+			if err := r.meta.ConfirmTag(ctx, r.keptName(name), tag, now); err != nil {
+				r.notKept(ctx, name+":"+tag, err) // it is asked again sooner, no more
+			}
+			r.observe(Event{Kind: KindManifest, Outcome: Kept})
+			return r.serve(name, tag, known), nil
+		}
+		if now != "" {
+			if kept, err := r.kept.Manifest(ctx, r.keptName(name), registry.Reference{Digest: now}); err == nil {
+				_ = r.keep(ctx, name, kept, tag) // it has been logged, and is asked again
+				r.observe(Event{Kind: KindManifest, Outcome: Kept})
+				return kept, nil
+			}
+		}
+		return r.fetch(ctx, name, registry.Reference{Tag: tag}, tag)
+	})
+}
+
+// tagDigest asks what a tag points to; "" is an answer that does not say.
+func (r *Registry) tagDigest(ctx context.Context, name, tag string) (digest.Digest, error) {
+	got, err := r.remote.ask(ctx, question{
+		method: http.MethodHead, repository: name, path: "manifests/" + tag, header: accepted, timeout: r.options.ConfirmTimeout,
+	})
+	if err != nil {
+		return "", err
+	}
+	got.close()
+	d, err := cas.ParseDigest(got.Header.Get("Docker-Content-Digest"))
+	if err != nil {
+		return "", nil //nolint:nilerr // the manifest itself will tell
+	}
+	return d, nil
+}
+
+// gone forgets a tag that the upstream does not have any more. What it pointed to can be pulled by its digest until it is evicted.
+func (r *Registry) gone(ctx context.Context, name, tag string) error {
+	r.remember(name + ":" + tag)
+	r.observe(Event{Kind: KindManifest, Outcome: Missing})
+	if err := r.kept.DeleteTag(ctx, r.keptName(name), tag); err != nil && !errors.Is(err, registry.ErrManifestUnknown) {
+		r.notKept(ctx, "that "+name+":"+tag+" is gone", err)
+	}
+	return registry.ErrManifestUnknown
+}
+
+// fetchOnce fetches a manifest for all who want it now.
+func (r *Registry) fetchOnce(ctx context.Context, name string, ref registry.Reference, tag string) (registry.Manifest, error) {
+	key := name + ":" + ref.String()
+	if r.isMissing(key) {
+		r.observe(Event{Kind: KindManifest, Outcome: Missing})
+		return registry.Manifest{}, registry.ErrManifestUnknown
+	}
+	return fly(ctx, r, "fetch "+key, func(ctx context.Context) (registry.Manifest, error) {
+		return r.fetch(ctx, name, ref, tag)
+	})
+}
+
+// fetch gets a manifest from the upstream and keeps it, under a tag if that is not "".
+func (r *Registry) fetch(ctx context.Context, name string, ref registry.Reference, tag string) (registry.Manifest, error) {
+	began := time.Now()
+	manifest, err := r.download(ctx, name, ref)
+	if errors.Is(err, errMissing) {
+		r.remember(name + ":" + ref.String())
+		r.observe(Event{Kind: KindManifest, Outcome: Missing})
+		return registry.Manifest{}, fmt.Errorf("%w: %w", registry.ErrManifestUnknown, err)
+	}
+	if err != nil {
+		r.observe(Event{Kind: KindManifest, Outcome: Failed, Took: time.Since(began), Err: err})
+		return registry.Manifest{}, err
+	}
+	outcome, err := Fetched, r.keep(ctx, name, manifest, tag)
+	if err != nil {
+		outcome = Passed
+	}
+	r.observe(Event{Kind: KindManifest, Outcome: outcome, Bytes: manifest.Size, Took: time.Since(began), Err: err})
+	return manifest, nil
+}
+
+// keep stores a manifest that the upstream gave us. What cannot be stored is served all the same.
+func (r *Registry) keep(ctx context.Context, name string, manifest registry.Manifest, tag string) error {
+	put := registry.ManifestPut{MediaType: manifest.MediaType, Digest: manifest.Digest, Bytes: manifest.Bytes}
+	if tag != "" {
+		put.Tags = []string{tag}
+	}
+	_, err := r.kept.PutManifest(ctx, r.keptName(name), put)
+	if err != nil {
+		r.notKept(ctx, name+"@"+manifest.Digest.String(), err)
+		return err
+	}
+	if r.options.Kept.Pulled != nil {
+		r.options.Kept.Pulled(r.keptName(name), manifest.Digest, tag)
+	}
+	return nil
+}
+
+// download gets a manifest from the upstream. Its bytes have the digest that was asked for, and else the one that the upstream
+// announced.
+func (r *Registry) download(ctx context.Context, name string, ref registry.Reference) (registry.Manifest, error) {
+	got, err := r.remote.ask(ctx, question{method: http.MethodGet, repository: name, path: "manifests/" + ref.String(), header: accepted})
+	if err != nil {
+		return registry.Manifest{}, err
+	}
+	defer got.close()
+	if got.ContentLength > maxManifest {
+		return registry.Manifest{}, wrong("a manifest of %d bytes", got.ContentLength)
+	}
+	data, err := io.ReadAll(io.LimitReader(got.body, maxManifest+1))
+	if err != nil {
+		return registry.Manifest{}, r.remote.failed(ctx, fmt.Errorf("receive manifest: %w", err))
+	}
+	if len(data) > maxManifest {
+		return registry.Manifest{}, wrong("a manifest of more than %d bytes", maxManifest)
+	}
+	d := ref.Digest
+	if d == "" {
+		if d, err = cas.ParseDigest(got.Header.Get("Docker-Content-Digest")); err != nil {
+			d = digest.FromBytes(data)
+		}
+	}
+	if d.Algorithm().FromBytes(data) != d {
+		return registry.Manifest{}, wrong("a manifest that does not have the digest %s", d)
+	}
+	mediaType, _, err := mime.ParseMediaType(got.Header.Get("Content-Type"))
+	if err != nil || !strings.Contains(mediaType, "manifest") && !strings.Contains(mediaType, "index") {
+		mediaType = "" // the manifest itself says
+	}
+	manifest := registry.Manifest{Descriptor: ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}, Bytes: data}
+	return manifest, checkManifest(&manifest)
+}
+
+// checkManifest refuses what is no manifest at all, such as the page of a portal that wants a login, and finds its type.
+func checkManifest(manifest *registry.Manifest) error {
+	mediaType, err := registry.ManifestType(manifest.MediaType, manifest.Bytes)
+	if err != nil {
+		return wrong("what is no manifest: %v", err)
+	}
+	manifest.MediaType = mediaType
+	return nil
+}
+
+// wrong is an answer of the upstream that nobody can use. It is the upstream's fault, and may be over soon.
+func wrong(format string, args ...any) error {
+	return fmt.Errorf("%w: the upstream sent %s", &registry.RetryError{
+		Err: registry.ErrUnavailable.With("the upstream registry gave a wrong answer"), After: 5 * time.Second,
+	}, fmt.Sprintf(format, args...))
+}

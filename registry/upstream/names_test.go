@@ -1,0 +1,81 @@
+package upstream_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ocikit/ocikit/registry"
+	"github.com/ocikit/ocikit/registry/upstream"
+	"github.com/ocikit/ocikit/store/memory"
+)
+
+func TestNamesAreRewrittenForTheUpstream(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	o.push(t, "v1", []byte("layer"))
+	m := newMirror(t, o.URL, func(options *upstream.Options) {
+		options.Names = upstream.Names{Prefix: "hub", Rewrite: []upstream.Rewrite{
+			{From: "special", To: "exact/name"}, {From: "*", To: "library/*"}, {From: "k8s/**", To: "**"}, {From: "swap/*/of/*", To: "*/and/*"},
+		}}
+	})
+	for here, there := range map[string]string{
+		"hub/app": "library/app", "hub/special": "exact/name", "hub/library/app": "library/app", "hub/k8s/a/b/c": "a/b/c",
+		"hub/swap/x/of/y": "x/and/y", "hub/a/b": "a/b",
+	} {
+		o.forget()
+		_, err := m.Manifest(t.Context(), here, registry.Reference{Tag: "of-" + digest.FromString(here).Encoded()})
+		require.ErrorIs(t, err, registry.ErrManifestUnknown)
+		require.Equal(t, 1, o.asked("GET /v2/"+there+"/manifests/of-"), "%s is %s upstream", here, there)
+	}
+	got, err := m.Manifest(t.Context(), "hub/app", registry.Reference{Tag: "v1"})
+	require.NoError(t, err)
+	o.says(http.StatusInternalServerError)
+	again, err := m.Manifest(t.Context(), "hub/library/app", registry.Reference{Tag: "v1"})
+	require.NoError(t, err, "two names of one repository are kept once")
+	require.Equal(t, got.Digest, again.Digest)
+	names, err := m.Repositories(t.Context(), "", 10)
+	require.NoError(t, err)
+	require.Equal(t, []string{"hub/library/app"}, names)
+}
+
+func TestWrongOptionsAreRefusedWithTheirNames(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		name, address string
+		options       upstream.Options
+		want          string
+	}{
+		"name":            {"Hub", "https://registry.example.com", upstream.Options{}, `name "Hub"`},
+		"name of two":     {"a/b", "https://registry.example.com", upstream.Options{}, `name "a/b"`},
+		"scheme":          {"hub", "ftp://registry.example.com", upstream.Options{}, "is not a URL like"},
+		"password":        {"hub", "https://me:secret@registry.example.com", upstream.Options{}, "use a file of credentials"},
+		"query":           {"hub", "https://registry.example.com?x", upstream.Options{}, "is not a URL like"},
+		"time-out":        {"hub", "https://registry.example.com", upstream.Options{IdleTimeout: -time.Second}, "time-outs must not be negative"},
+		"prefix":          {"hub", "https://registry.example.com", upstream.Options{Names: upstream.Names{Prefix: "Hub"}}, `prefix "Hub"`},
+		"rewrite pattern": {"hub", "https://registry.example.com", rewrites("a b", "c"), `pattern "a b"`},
+		"rewrite stars":   {"hub", "https://registry.example.com", rewrites("*", "c"), "as many stars"},
+		"rewrite name":    {"hub", "https://registry.example.com", rewrites("a", "C"), "no repository's name"},
+		"rewrite twice":   {"hub", "https://registry.example.com", rewrites("a", "b", "a", "c"), "never reached"},
+		"rewrite covered": {"hub", "https://registry.example.com", rewrites("**", "x/**", "a/*", "c/*"), "never reached"},
+	} {
+		_, err := upstream.New(test.name, test.address, memory.NewMetadata(nil), memory.NewObjects(nil), &test.options)
+		require.ErrorContains(t, err, test.want, name)
+		require.NotContains(t, err.Error(), "secret")
+	}
+	for _, address := range []string{"registry.example.com", "https://registry.example.com/v2/", "http://localhost:5000/base"} {
+		m, err := upstream.New("hub", address, memory.NewMetadata(nil), memory.NewObjects(nil), nil)
+		require.NoError(t, err)
+		require.NoError(t, m.Close())
+	}
+}
+
+func rewrites(pairs ...string) (options upstream.Options) {
+	for i := 0; i < len(pairs); i += 2 {
+		options.Names.Rewrite = append(options.Names.Rewrite, upstream.Rewrite{From: pairs[i], To: pairs[i+1]})
+	}
+	return options
+}

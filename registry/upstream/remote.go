@@ -1,0 +1,232 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"time"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/retry"
+
+	"github.com/ocikit/ocikit/registry"
+)
+
+// remote asks an upstream. What clients of registries have to know of logging in, tokens and trying again is oras-go's.
+type remote struct {
+	base    *url.URL
+	client  *auth.Client
+	pause   *pause
+	options *Options
+	close   func()
+}
+
+// attempts is how often a request is sent that fails by accident.
+const attempts = 3
+
+func newRemote(base *url.URL, o *Options) *remote {
+	g := &guard{base: base, allowed: o.Internal, proxy: o.Proxy}
+	transport := &http.Transport{
+		Proxy:                 o.Proxy,
+		DialContext:           g.dial,
+		TLSClientConfig:       o.TLS,
+		ForceAttemptHTTP2:     true,
+		DisableCompression:    true, // bytes are passed on as they are
+		MaxIdleConnsPerHost:   64,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: o.AnswerTimeout,
+		ReadBufferSize:        64 << 10,
+	}
+	policy := &retry.GenericPolicy{
+		Retryable: mayTryAgain,
+		Backoff:   retry.ExponentialBackoff(250*time.Millisecond, 2, 0.2),
+		MinWait:   100 * time.Millisecond, MaxWait: 2 * time.Second, MaxRetry: attempts - 1,
+	}
+	header := http.Header{"User-Agent": {o.UserAgent}}
+	for name, values := range o.Header {
+		header[http.CanonicalHeaderKey(name)] = values
+	}
+	return &remote{
+		base: base,
+		client: &auth.Client{
+			Client: &http.Client{Transport: &retry.Transport{
+				Base: guarded{g, transport}, Policy: func() retry.Policy { return policy },
+			}},
+			Header:               header,
+			Credential:           only(base.Host, o.Credential),
+			Cache:                auth.NewCache(),
+			ClientID:             "ocikit",
+			BlockedRealmPrefixes: []netip.Prefix{}, // the guard looks at the address itself, when it connects
+		},
+		pause:   &pause{},
+		options: o,
+		close:   transport.CloseIdleConnections,
+	}
+}
+
+// mayTryAgain reports whether the same request may succeed a moment later. An upstream that says 429 is left alone instead.
+func mayTryAgain(resp *http.Response, err error) (bool, error) {
+	if err != nil {
+		if errors.Is(err, errForbidden) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			return false, err
+		}
+		return true, nil
+	}
+	switch resp.StatusCode {
+	case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true, nil
+	}
+	return false, nil
+}
+
+// errMissing says that the upstream does not have what was asked for.
+var errMissing = errors.New("the upstream does not have it")
+
+// question is a request for something of a repository of the upstream.
+type question struct {
+	method     string
+	repository string
+	path       string // below the repository
+	query      url.Values
+	header     http.Header
+	timeout    time.Duration // until an answer begins; 0: the usual
+}
+
+// answer is what the upstream says if it is one of success. Whoever gets it closes it.
+type answer struct {
+	*http.Response
+	body *patient
+}
+
+func (a *answer) close() { _ = a.body.Close() } // it was only read from
+
+// errSlow ends a request whose answer does not begin, or whose body does not go on.
+var errSlow = errors.New("no answer in time")
+
+// ask asks the upstream. An error is errMissing, a *registry.RetryError, registry.ErrDenied, or that ctx has ended.
+func (r *remote) ask(ctx context.Context, q question) (*answer, error) {
+	if err := r.pause.refusal(); err != nil {
+		return nil, err
+	}
+	u := *r.base
+	u.Path += "/v2/" + q.repository + "/" + q.path
+	u.RawQuery = q.query.Encode()
+	asking, cancel := context.WithCancelCause(auth.AppendScopesForHost(ctx, r.base.Host, auth.ScopeRepository(q.repository, auth.ActionPull)))
+	late := time.AfterFunc(orDefault(q.timeout, r.options.AnswerTimeout), func() { cancel(errSlow) })
+	req, err := http.NewRequestWithContext(asking, q.method, u.String(), nil)
+	if err != nil {
+		cancel(err)
+		return nil, fmt.Errorf("ask upstream: %w", err)
+	}
+	for name, values := range q.header {
+		req.Header[name] = values
+	}
+	resp, err := r.client.Do(req)
+	if !late.Stop() && err == nil {
+		_ = resp.Body.Close()
+		err = errSlow
+	}
+	if err != nil {
+		cancel(err)
+		return nil, r.failed(ctx, err)
+	}
+	body := newPatient(resp.Body, r.options.IdleTimeout, cancel)
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent {
+		r.pause.note(true)
+		return &answer{resp, body}, nil
+	}
+	defer body.Close()
+	_, _ = io.CopyN(io.Discard, body, 64<<10) // so that the connection can be used again
+	return nil, r.refused(q.method, &u, resp)
+}
+
+func orDefault(d, standard time.Duration) time.Duration {
+	if d == 0 {
+		return standard
+	}
+	return d
+}
+
+// failed returns what a request that got no answer means for a client.
+func (r *remote) failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil { // somebody did not want to wait, which says nothing about the upstream
+		return fmt.Errorf("ask upstream: %w", err)
+	}
+	r.pause.note(false)
+	if errors.Is(err, errForbidden) || errors.Is(err, auth.ErrBasicCredentialNotFound) {
+		return fmt.Errorf("%w: %w", registry.ErrDenied.With("the upstream registry wants a login that is not configured, or leads elsewhere"), err)
+	}
+	return fmt.Errorf("%w: ask upstream: %w", unavailable(), err)
+}
+
+func unavailable() error {
+	return &registry.RetryError{Err: registry.ErrUnavailable.With("the upstream registry does not answer"), After: 5 * time.Second}
+}
+
+// refused returns what an answer other than success means for a client.
+func (r *remote) refused(method string, u *url.URL, resp *http.Response) error {
+	said := fmt.Errorf("%s %s: upstream says %s", method, u.Redacted(), resp.Status)
+	switch {
+	case resp.StatusCode == http.StatusTooManyRequests:
+		r.pause.limit(retryAfter(resp.Header))
+		return fmt.Errorf("%w: %w", r.pause.refusal(), said)
+	case resp.StatusCode >= http.StatusInternalServerError:
+		r.pause.note(false)
+		return fmt.Errorf("%w: %w", unavailable(), said)
+	}
+	r.pause.note(true)
+	switch resp.StatusCode {
+	case http.StatusNotFound:
+		return fmt.Errorf("%w: %w", errMissing, said)
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fmt.Errorf("%w: %w", registry.ErrDenied.With("the upstream registry does not allow it"), said)
+	}
+	return fmt.Errorf("%w: %w", unavailable(), said)
+}
+
+// retryAfter returns what the header says, in either of its forms (RFC 9110, section 10.2.3); 0 if it is not there.
+func retryAfter(header http.Header) time.Duration {
+	value := header.Get("Retry-After")
+	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil && seconds > 0 {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(time.Until(at), time.Second)
+	}
+	return 0
+}
+
+// patient is a body that may not go without a byte for too long.
+type patient struct {
+	io.ReadCloser
+	cancel  context.CancelCauseFunc
+	timer   *time.Timer
+	timeout time.Duration
+}
+
+func newPatient(body io.ReadCloser, timeout time.Duration, cancel context.CancelCauseFunc) *patient {
+	return &patient{ReadCloser: body, cancel: cancel, timer: time.AfterFunc(timeout, func() { cancel(errSlow) }), timeout: timeout}
+}
+
+// Read implements [io.Reader].
+func (p *patient) Read(b []byte) (int, error) {
+	n, err := p.ReadCloser.Read(b)
+	if n > 0 {
+		p.timer.Reset(p.timeout)
+	}
+	return n, err
+}
+
+// Close ends the request.
+func (p *patient) Close() error {
+	p.timer.Stop()
+	err := p.ReadCloser.Close()
+	p.cancel(nil)
+	return err
+}
