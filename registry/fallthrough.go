@@ -45,8 +45,11 @@ type FallThrough struct {
 
 var _ Registry = (*FallThrough)(nil)
 
-// NewFallThrough returns a registry of a local one and those behind it. opts may be nil.
+// NewFallThrough returns a registry of a local one and those behind it. Where local is nil, there is nothing to write to. opts may be nil.
 func NewFallThrough(local Registry, sources []Source, opts *FallThroughOptions) *FallThrough {
+	if local == nil {
+		local = nowhere{}
+	}
 	f := &FallThrough{Writer: local, Deleter: local, local: local, sources: slices.Clone(sources)}
 	if opts != nil {
 		f.options = *opts

@@ -161,6 +161,17 @@ func (r repeat) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+func TestFallThroughWithoutALocalRegistryReads(t *testing.T) {
+	t.Parallel()
+	source := newLocal(nil)
+	s, origin := serve(t, registry.NewFallThrough(nil, []registry.Source{{Registry: source}}, nil), nil), serve(t, source, nil)
+	origin.pushManifest(t, "a", "v1", origin.image(t, "a", "x"))
+	s.send(t, "GET", "/v2/a/manifests/v1", nil).wants(t, http.StatusOK)
+	s.send(t, "GET", "/v2/a/tags/list", nil).wants(t, http.StatusOK)
+	s.send(t, "GET", "/v2/_catalog", nil).wants(t, http.StatusOK)
+	s.send(t, "POST", "/v2/a/blobs/uploads/", nil).wants(t, http.StatusMethodNotAllowed, "UNSUPPORTED")
+}
+
 func TestFallThroughPassesWritesToTheLocalRegistry(t *testing.T) {
 	t.Parallel()
 	r := registry.NewFallThrough(&fake{err: registry.ErrDenied}, []registry.Source{{Registry: &fake{}}}, nil)

@@ -289,3 +289,9 @@ func (nowhere) Referrers(context.Context, string, digest.Digest, ReferrersPage) 
 func (nowhere) UploadStatus(context.Context, string, string) (Upload, error) {
 	return Upload{}, ErrBlobUploadUnknown
 }
+
+func (nowhere) Repositories(context.Context, string, int) ([]string, error) { return nil, nil }
+
+func (nowhere) Holders(context.Context, digest.Digest, string, int) ([]string, error) {
+	return nil, nil
+}

@@ -373,19 +373,20 @@ func TestBlobsAreBlobsOfTheirRepository(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
 	m := newMirror(t, o.URL, func(options *upstream.Options) {
-		options.Names = upstream.Names{Prefix: "hub", Allow: patterns(t, "library/*")}
+		options.Names = upstream.Names{Allow: patterns(t, "library/*")}
 	})
+	under := m.Under("hub")
 	d := o.push(t, "v1", content("layer", 100)).layerDigest()
-	_, err := m.StatBlob(t.Context(), "hub/"+repository, d)
+	_, err := under.StatBlob(t.Context(), "hub/"+repository, d)
 	require.NoError(t, err)
 	for _, name := range []string{repository, "hub/other/app", "hubble/library/app", "hub"} {
-		_, err := m.Blob(t.Context(), name, d)
+		_, err := under.Blob(t.Context(), name, d)
 		require.ErrorIs(t, err, registry.ErrBlobUnknown, name)
-		_, err = m.StatBlob(t.Context(), name, d)
+		_, err = under.StatBlob(t.Context(), name, d)
 		require.ErrorIs(t, err, registry.ErrBlobUnknown, name)
-		_, err = m.Manifest(t.Context(), name, registry.Reference{Tag: "v1"})
+		_, err = under.Manifest(t.Context(), name, registry.Reference{Tag: "v1"})
 		require.ErrorIs(t, err, registry.ErrManifestUnknown, name)
-		_, err = m.Tags(t.Context(), name, "", 10)
+		_, err = under.Tags(t.Context(), name, "", 10)
 		require.ErrorIs(t, err, registry.ErrNameUnknown, name)
 	}
 	require.Equal(t, 1, o.asked("/"), "the upstream is not asked for what may not be pulled through")

@@ -25,12 +25,12 @@ func Example() {
 
 	meta, objects := memory.NewMetadata(nil), memory.NewObjects(nil)
 	local := registry.NewLocal(meta, objects, nil)
-	hub, err := upstream.New("hub", elsewhere.URL, meta, objects, &upstream.Options{Names: upstream.Names{Prefix: "hub"}})
+	hub, err := upstream.New("hub", elsewhere.URL, meta, objects, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer hub.Close()
-	names, err := registry.NewRoute(registry.Child{Registry: local}, registry.Child{Prefix: "hub", Registry: hub})
+	names, err := registry.NewRoute(registry.Child{Registry: local}, registry.Child{Prefix: "hub", Registry: hub.Under("hub")})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -260,8 +260,8 @@ func (r *Registry) Repositories(ctx context.Context, after string, limit int) ([
 			if !ok {
 				return names, nil
 			}
-			if name, ok := r.options.Names.here(upstream); ok && name > after && len(names) < limit {
-				names = append(names, name)
+			if upstream > after && len(names) < limit && r.options.Names.isHere(upstream) {
+				names = append(names, upstream)
 			}
 		}
 		if len(page) < keptPage {

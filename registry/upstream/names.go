@@ -8,14 +8,10 @@ import (
 	"github.com/ocikit/ocikit/registry"
 )
 
-// Names says which of a registry's repositories are an upstream's, and what they are called there. The zero value takes all
-// of them, by the names that they have here.
+// Names says which repositories may be pulled through, and what they are called upstream. The zero value takes all of them, by the
+// names that they have here.
 type Names struct {
-	// Prefix is cut off, in whole path segments: with "hub", hub/library/alpine is the upstream's library/alpine. What does not begin
-	// with it is not the upstream's.
-	Prefix string
-
-	// Rewrite changes what is left. The first rule that fits decides; where none does, the name stays.
+	// Rewrite changes names. The first rule that fits decides; where none does, the name stays.
 	Rewrite []Rewrite
 
 	// Allow says which of the upstream's names may be pulled through: those that one of the patterns matches. None allow all.
@@ -38,11 +34,8 @@ type rule struct {
 
 var stars = regexp.MustCompile(`\*\*?`)
 
-// compile reads the rules. Its errors name the rule.
-func (n *Names) compile() error {
-	if n.Prefix != "" && !registry.ValidRepository(n.Prefix) {
-		return fmt.Errorf("prefix %q is not a repository's name", n.Prefix)
-	}
+// Check reads the rules, and tells what is wrong with them. [New] does it, too.
+func (n *Names) Check() error {
 	n.rules = nil
 	for _, rewrite := range n.Rewrite {
 		pattern, err := registry.ParsePattern(rewrite.From)
@@ -90,12 +83,6 @@ func (r rule) covers(pattern string) bool {
 
 // upstream returns what a repository is called upstream, if it may be pulled through.
 func (n *Names) upstream(repository string) (string, bool) {
-	if n.Prefix != "" {
-		var ok bool
-		if repository, ok = strings.CutPrefix(repository, n.Prefix+"/"); !ok {
-			return "", false
-		}
-	}
 	for _, rule := range n.rules {
 		if match := rule.expr.FindStringSubmatch(repository); match != nil {
 			next := 0
@@ -120,11 +107,8 @@ func (n *Names) upstream(repository string) (string, bool) {
 	return "", false
 }
 
-// here returns a name that a repository of the upstream has here, if it has one.
-func (n *Names) here(name string) (string, bool) {
-	if n.Prefix != "" {
-		name = n.Prefix + "/" + name
-	}
-	back, ok := n.upstream(name)
-	return name, ok && (n.Prefix == "" && back == name || back == strings.TrimPrefix(name, n.Prefix+"/"))
+// isHere reports whether a repository of the upstream has the same name here.
+func (n *Names) isHere(name string) bool {
+	there, ok := n.upstream(name)
+	return ok && there == name
 }

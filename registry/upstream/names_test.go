@@ -18,26 +18,27 @@ func TestNamesAreRewrittenForTheUpstream(t *testing.T) {
 	o := newOrigin(t)
 	o.push(t, "v1", []byte("layer"))
 	m := newMirror(t, o.URL, func(options *upstream.Options) {
-		options.Names = upstream.Names{Prefix: "hub", Rewrite: []upstream.Rewrite{
+		options.Names = upstream.Names{Rewrite: []upstream.Rewrite{
 			{From: "special", To: "exact/name"}, {From: "*", To: "library/*"}, {From: "k8s/**", To: "**"}, {From: "swap/*/of/*", To: "*/and/*"},
 		}}
 	})
+	under := m.Under("hub")
 	for here, there := range map[string]string{
 		"hub/app": "library/app", "hub/special": "exact/name", "hub/library/app": "library/app", "hub/k8s/a/b/c": "a/b/c",
 		"hub/swap/x/of/y": "x/and/y", "hub/a/b": "a/b",
 	} {
 		o.forget()
-		_, err := m.Manifest(t.Context(), here, registry.Reference{Tag: "of-" + digest.FromString(here).Encoded()})
+		_, err := under.Manifest(t.Context(), here, registry.Reference{Tag: "of-" + digest.FromString(here).Encoded()})
 		require.ErrorIs(t, err, registry.ErrManifestUnknown)
 		require.Equal(t, 1, o.asked("GET /v2/"+there+"/manifests/of-"), "%s is %s upstream", here, there)
 	}
-	got, err := m.Manifest(t.Context(), "hub/app", registry.Reference{Tag: "v1"})
+	got, err := under.Manifest(t.Context(), "hub/app", registry.Reference{Tag: "v1"})
 	require.NoError(t, err)
 	o.says(http.StatusInternalServerError)
-	again, err := m.Manifest(t.Context(), "hub/library/app", registry.Reference{Tag: "v1"})
+	again, err := under.Manifest(t.Context(), "hub/library/app", registry.Reference{Tag: "v1"})
 	require.NoError(t, err, "two names of one repository are kept once")
 	require.Equal(t, got.Digest, again.Digest)
-	names, err := m.Repositories(t.Context(), "", 10)
+	names, err := under.Repositories(t.Context(), "", 10)
 	require.NoError(t, err)
 	require.Equal(t, []string{"hub/library/app"}, names)
 }
@@ -55,7 +56,6 @@ func TestWrongOptionsAreRefusedWithTheirNames(t *testing.T) {
 		"password":        {"hub", "https://me:secret@registry.example.com", upstream.Options{}, "use a file of credentials"},
 		"query":           {"hub", "https://registry.example.com?x", upstream.Options{}, "is not a URL like"},
 		"time-out":        {"hub", "https://registry.example.com", upstream.Options{IdleTimeout: -time.Second}, "time-outs must not be negative"},
-		"prefix":          {"hub", "https://registry.example.com", upstream.Options{Names: upstream.Names{Prefix: "Hub"}}, `prefix "Hub"`},
 		"rewrite pattern": {"hub", "https://registry.example.com", rewrites("a b", "c"), `pattern "a b"`},
 		"rewrite stars":   {"hub", "https://registry.example.com", rewrites("*", "c"), "as many stars"},
 		"rewrite name":    {"hub", "https://registry.example.com", rewrites("a", "C"), "no repository's name"},

@@ -135,11 +135,11 @@ func (o *Options) complete() (Options, error) {
 			return c, err
 		}
 	}
-	return c, c.Names.compile()
+	return c, c.Names.Check()
 }
 
-// parseAddress checks an upstream's URL, and takes "registry.example.com" for an https one.
-func parseAddress(address string) (*url.URL, error) {
+// ParseURL checks an upstream's URL, and takes "registry.example.com" for an https one.
+func ParseURL(address string) (*url.URL, error) {
 	if !strings.Contains(address, "://") {
 		address = "https://" + address
 	}

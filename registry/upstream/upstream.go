@@ -67,7 +67,7 @@ func New(name, address string, meta store.Metadata, objects store.Objects, opts 
 	if err != nil {
 		return nil, fmt.Errorf("new upstream %q: %w", name, err)
 	}
-	base, err := parseAddress(address)
+	base, err := ParseURL(address)
 	if err != nil {
 		return nil, fmt.Errorf("new upstream %q: %w", name, err)
 	}
