@@ -2,6 +2,7 @@ package gc_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -391,6 +392,42 @@ func TestPullsWaitWhileTheIndexIsAway(t *testing.T) {
 		stats, err := pulls.Flush(t.Context(), w.index())
 		require.NoError(t, err)
 		require.Equal(t, 1, stats.Pulls)
+	})
+}
+
+func TestPullsAreRecordedWhereNobodyCollects(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		d := w.put(t, manifest{text: "a", tags: []string{"v1", "v2"}})
+		w.push(t, repository, "garbage")
+		time.Sleep(2 * day)
+		pulls := gc.NewPulls(0)
+		ctx, cancel := context.WithCancel(t.Context())
+		var seen gc.Stats
+		ended := make(chan error)
+		go func() {
+			ended <- pulls.Run(ctx, w.index(), &gc.Options{Observe: func(e gc.Event) { seen.Add(e.Stats) }})
+		}()
+		pulled := func(tag string) bool {
+			records, err := w.meta.TagRecords(t.Context(), repository, "", 10)
+			require.NoError(t, err)
+			return slices.ContainsFunc(records, func(r store.TagRecord) bool { return r.Name == tag && !r.Pulled.IsZero() })
+		}
+		w.failOn(func(string) error { return store.ErrUnavailable })
+		pulls.Record(repository, d, "v1")
+		time.Sleep(5 * time.Minute)
+		require.False(t, pulled("v1"))
+		w.failOn(nil)
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		require.True(t, pulled("v1"), "what could not be recorded is recorded later")
+		require.Equal(t, gc.Stats{Pulls: 1}, seen, "nothing but pulls is done")
+		pulls.Record(repository, d, "v2")
+		cancel()
+		require.NoError(t, <-ended)
+		require.True(t, pulled("v2"), "the last pulls are not forgotten with the process")
+		require.ErrorContains(t, pulls.Run(t.Context(), w.index(), &gc.Options{Pause: -1}), "Pause")
 	})
 }
 

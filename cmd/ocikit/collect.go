@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/ocikit/ocikit/gc"
 	"github.com/ocikit/ocikit/staging"
@@ -45,9 +44,9 @@ func (c *serveCommand) checkCollecting() []error {
 }
 
 // collecting is what the collector beside the server is told.
-func (c *serveCommand) collecting(m *metrics, policies []gc.Policy, pulls *gc.Pulls) *gc.Options {
+func (c *serveCommand) collecting(m *metrics, s settings, pulls *gc.Pulls) *gc.Options {
 	return &gc.Options{
-		Policies: policies, Pulls: pulls,
+		Policies: s.policies, Pulls: pulls,
 		Grace: c.GCGrace, Delay: c.GCDelay, Pause: c.GCPause, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle),
 		// What could not be deleted is tried again as soon as that is of use.
 		Again:   min(max(c.GCDelay, 5*time.Second), 10*time.Minute),
@@ -71,21 +70,20 @@ func readPolicies(file string) ([]gc.Policy, error) {
 	return policies, nil
 }
 
-// recorded is what the registry tells of pulls, or nil.
-func recorded(pulls *gc.Pulls) func(repository string, d digest.Digest, tag string) {
-	if pulls == nil {
-		return nil
-	}
-	return pulls.Record
-}
-
-// startCollecting collects until stop is called, which returns when that has ended.
-func startCollecting(ctx context.Context, log *slog.Logger, s *stores, options *gc.Options) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
+// startCollecting collects, or only records the pulls for whoever collects instead, until stop is called, which returns when that
+// has ended. ctx's end does not end it: what is pulled until the last request has been answered counts, too.
+func (c *serveCommand) startCollecting(ctx context.Context, log *slog.Logger, s *stores, options *gc.Options) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	options.Logger = log
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
+		if !c.GC {
+			if err := options.Pulls.Run(ctx, s.meta, options); err != nil {
+				log.Error("no pulls are recorded", "error", err)
+			}
+			return
+		}
 		if err := gc.Run(ctx, s.meta, s.objects, options); err != nil {
 			log.Error("nothing is collected", "error", err)
 		}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ocikit/ocikit/store/sqlite"
 )
 
 // carriesOut runs another command of the program, which must succeed, and returns what it wrote.
@@ -59,6 +61,30 @@ func TestServerCollectsByItself(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, s.do(t, http.MethodHead, path, nil).StatusCode)
 	assert.Contains(t, s.scrape(t), `ocikit_gc_content_bytes_total 1.048576e+06`)
 	s.stop(t)
+}
+
+func TestPullsAreRecordedWhoeverCollects(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{"ByItself": nil, "BySomebodyElse": {"--gc=false"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			s := start(t, append([]string{"--data=" + dir, "--shutdown-delay=2s"}, args...)...)
+			const image = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
+			require.Equal(t, http.StatusCreated, s.do(t, http.MethodPut, "/v2/team/app/manifests/v1", strings.NewReader(image)).StatusCode)
+			s.cancel()
+			require.Eventually(t, func() bool { return strings.Contains(s.log(), "shutting down") }, 30*time.Second, time.Millisecond)
+			require.Equal(t, http.StatusOK, s.do(t, http.MethodGet, "/v2/team/app/manifests/v1", nil).StatusCode)
+			s.stop(t)
+			meta, err := sqlite.Open(filepath.Join(dir, "index.sqlite"), nil)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = meta.Close() })
+			records, err := meta.TagRecords(t.Context(), "team/app", "", 10)
+			require.NoError(t, err)
+			require.Len(t, records, 1)
+			assert.False(t, records[0].Pulled.IsZero(), "a pull counts until the last request has been answered")
+		})
+	}
 }
 
 func TestRepositoryIsDeletedWhole(t *testing.T) {

@@ -76,20 +76,15 @@ func (c *serveCommand) Run(ctx context.Context, out output) error {
 		return err
 	}
 	defer stores.close(log)
-	var pulls *gc.Pulls
-	if len(settings.policies) > 0 {
-		pulls = gc.NewPulls(0) // some policies keep what is pulled
-	}
-	if c.GC {
-		defer startCollecting(ctx, log, stores, c.collecting(metrics, settings.policies, pulls))()
-	}
+	pulls := gc.NewPulls(0)
+	defer c.startCollecting(ctx, log, stores, c.collecting(metrics, settings, pulls))()
 
 	local := registry.NewLocal(stores.meta, stores.objects, &registry.LocalOptions{
 		Budget:                budget,
 		MaxBlob:               int64(c.MaxBlob),
 		Redirect:              c.redirect(stores),
 		Grace:                 c.GCGrace,
-		Pulled:                recorded(pulls),
+		Pulled:                pulls.Record,
 		UploadLife:            uploadLife(c.UploadIdle),
 		WriteTimeout:          c.WriteTimeout,
 		Immutable:             settings.immutable,
