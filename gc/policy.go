@@ -24,7 +24,7 @@ type Policy struct {
 	Cascade bool
 
 	// UntaggedOlderThan deletes manifests without a tag that were last pushed longer ago. 0: none. It counts from the push,
-	// not from when the tag went.
+	// not from when the tag went; one whose last tag a run of the policy deletes is left to the next run.
 	UntaggedOlderThan time.Duration
 
 	// Tags are rules by which tags are deleted; the manifest of one stays, without it. A tag that no rule matches stays. One that

@@ -121,6 +121,44 @@ func TestUntaggedManifestsGoThatNothingNeeds(t *testing.T) {
 	})
 }
 
+func TestPoliciesDecideBeforeAnythingGoes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 4 {
+			w.put(t, manifest{text: text(i), tags: []string{fmt.Sprint("v", i)}})
+			subject := w.put(t, manifest{text: fmt.Sprint("subject ", i)})
+			w.put(t, manifest{text: fmt.Sprint("referrer ", i), subject: subject})
+			w.put(t, manifest{text: fmt.Sprint("listed ", i), tags: []string{strings.Replace(subject.String(), ":", "-", 1)}})
+			time.Sleep(day)
+		}
+		time.Sleep(10 * day)
+		opts := with(gc.Policy{Repositories: []string{"**"}, UntaggedOlderThan: 2 * day, Tags: []gc.TagRule{{Match: []string{"**"}, KeepLast: 1}}})
+		first := w.requireForetold(t, opts)
+		require.Equal(t, 3, first.Tags)
+		require.Equal(t, 4, first.Manifests, "the subjects")
+		second := w.requireForetold(t, opts)
+		require.Equal(t, 4, second.Tags, "those that list referrers of what is gone")
+		require.Equal(t, 7, second.Manifests, "what has lost its last tag, or its subject, in the run before")
+		require.Equal(t, 4, w.requireForetold(t, opts).Manifests)
+		require.Equal(t, []string{"v3"}, w.tags(t, repository))
+		require.True(t, w.hasManifest(t, repository, text(3)))
+	})
+}
+
+func TestReferrerThatGoesForTwoReasonsIsToldOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		d := w.put(t, manifest{text: "image"})
+		w.put(t, manifest{text: "signature", subject: d})
+		require.NoError(t, w.meta.DeleteManifest(t.Context(), repository, d, nil))
+		time.Sleep(10 * day)
+		opts := with(gc.Policy{Repositories: []string{"**"}, Cascade: true, UntaggedOlderThan: 2 * day})
+		require.Equal(t, 1, w.requireForetold(t, opts).Manifests)
+	})
+}
+
 func TestPulledTagsStay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

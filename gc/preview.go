@@ -17,13 +17,14 @@ import (
 // manifests that policies would let go. What would only follow later is not told: contents of manifests that go now have
 // a grace to come, and objects whose content has gone already are on their way out.
 //
-// It holds a page at a time, and beside it the digests of contents that several repositories, or none any more, had a link to.
+// It holds a page at a time, and beside it the digests of contents that several repositories, or none any more, had a link to,
+// and of referrers that go with their subject.
 func Preview(ctx context.Context, meta Index, opts *Options, each func(Finding) error) (Stats, error) {
 	c, err := newCollector(meta, nil, opts)
 	if err != nil {
 		return Stats{}, err
 	}
-	p := preview{collector: c, each: each, now: time.Now(), counted: map[digest.Digest]struct{}{}}
+	p := preview{collector: c, each: each, now: time.Now(), counted: map[digest.Digest]struct{}{}, follow: map[store.ManifestAt]struct{}{}}
 	if err := p.candidates(ctx); err != nil {
 		return p.stats, err
 	}
@@ -34,7 +35,8 @@ type preview struct {
 	*collector
 	each    func(Finding) error
 	now     time.Time
-	counted map[digest.Digest]struct{} // contents that several candidates may tell of
+	counted map[digest.Digest]struct{}    // contents that several candidates may tell of
+	follow  map[store.ManifestAt]struct{} // referrers that go with their subject
 }
 
 // candidates looks at all candidates that are due.
@@ -119,6 +121,7 @@ func (p *preview) cascades(ctx context.Context, subject store.Candidate) error {
 			return err
 		}
 		p.stats.Manifests++
+		p.follow[store.ManifestAt{Repository: subject.Repository, Digest: d}] = struct{}{}
 		return p.tell(Finding{
 			Kind: FindManifest, Repository: subject.Repository, Digest: d, Size: record.Size,
 			Reason: fmt.Sprintf("its subject %s was deleted", subject.Digest),
@@ -180,6 +183,9 @@ func (p *preview) repository(ctx context.Context, repository string) error {
 			return p.tell(Finding{Kind: FindTag, Repository: repository, Digest: expiry.Digest, Tag: expiry.Tag, Reason: reason})
 		},
 		manifest: func(_ context.Context, expiry store.ManifestExpiry, size int64, reason string) error {
+			if _, told := p.follow[store.ManifestAt{Repository: repository, Digest: expiry.Digest}]; told {
+				return nil
+			}
 			p.stats.Manifests++
 			return p.tell(Finding{Kind: FindManifest, Repository: repository, Digest: expiry.Digest, Size: size, Reason: reason})
 		},
