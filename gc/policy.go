@@ -20,7 +20,8 @@ type Policy struct {
 	Repositories []string
 
 	// Cascade takes the referrers of a manifest that was deleted along, by whomever, after the grace: signatures and the like.
-	// Those that have a tag stay. Without it, referrers outlive their subject.
+	// Those that have a tag stay, and those that were pushed since then: a subject may come later. Without it, referrers
+	// outlive their subject.
 	Cascade bool
 
 	// UntaggedOlderThan deletes manifests without a tag that were last pushed longer ago. 0: none. It counts from the push,

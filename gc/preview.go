@@ -117,7 +117,7 @@ func (p *preview) cascades(ctx context.Context, subject store.Candidate) error {
 	}
 	return eachReferrer(ctx, p.meta, subject, func(d digest.Digest) error {
 		record, err := p.record(ctx, subject.Repository, d)
-		if err != nil || record.Digest != d || record.Tagged || record.Parent {
+		if err != nil || record.Digest != d || record.Tagged || record.Parent || record.Pushed.After(subject.Touched) {
 			return err
 		}
 		p.stats.Manifests++

@@ -127,13 +127,16 @@ func TestReferrersGoWithTheirSubjectWhereThePolicyCascades(t *testing.T) {
 			w.put(t, manifest{repository: name, text: "index", tags: []string{"index"}, children: []digest.Digest{parent}})
 			require.NoError(t, w.meta.DeleteManifest(ctx, name, d, nil))
 		}
+		time.Sleep(time.Hour)
+		late := w.put(t, manifest{text: "late", subject: deleted[repository]})
+		time.Sleep(22 * time.Hour)
 		w.once(t, cascading)
 		has := func(name, which string) bool {
 			_, err := w.meta.Manifest(ctx, name, store.ManifestRef{Digest: referrers[name][which]})
 			return err == nil
 		}
 		require.True(t, has(repository, "signature"), "referrers have the grace that their subject has")
-		time.Sleep(24 * time.Hour)
+		time.Sleep(time.Hour)
 
 		found, stats := w.preview(t, cascading)
 		require.Equal(t, 1, stats.Manifests)
@@ -147,6 +150,7 @@ func TestReferrersGoWithTheirSubjectWhereThePolicyCascades(t *testing.T) {
 		require.True(t, has(repository, "tagged"), "a referrer with a tag stays")
 		require.True(t, has(repository, "needed"), "a referrer that a manifest refers to stays")
 		require.True(t, has(repository, "nested"))
+		require.True(t, w.has(t, repository, late), "a referrer that was pushed since its subject was deleted stays")
 		for which := range referrers["other/app"] {
 			require.True(t, has("other/app", which), "where nothing says cascade, referrers stay")
 		}

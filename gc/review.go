@@ -32,12 +32,14 @@ func (c *collector) review(ctx context.Context, limit int, done *Stats) (gain, e
 	return got, nil
 }
 
-// cascade deletes the referrers of a subject that was deleted. One that has a tag, or that another manifest needs, stays, and
-// all of them do if the subject has come back meanwhile. What it deletes is a candidate itself, so that its own referrers
+// cascade deletes the referrers of a subject that was deleted. One that has a tag, or that another manifest needs, or that was
+// pushed since the subject was deleted, stays, and all of them do if the subject has come back meanwhile. What it deletes is a candidate itself, so that its own referrers
 // follow.
 func (c *collector) cascade(ctx context.Context, subject store.Candidate, done *Stats) error {
 	return eachReferrer(ctx, c.meta, subject, func(d digest.Digest) error {
-		err := c.meta.ExpireManifest(ctx, store.ManifestExpiry{Repository: subject.Repository, Digest: d, Orphan: true})
+		err := c.meta.ExpireManifest(ctx, store.ManifestExpiry{
+			Repository: subject.Repository, Digest: d, Orphan: true, PushedBy: subject.Touched,
+		})
 		switch {
 		case err == nil:
 			done.Manifests++
