@@ -105,7 +105,9 @@ type gcCommand struct {
 
 // Run collects until nothing is due, and tells what that was.
 func (c *gcCommand) Run(ctx context.Context, out output) error {
-	options := &gc.Options{Grace: c.Grace, Delay: c.Delay, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle)}
+	options := &gc.Options{
+		Grace: c.Grace, Delay: c.Delay, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle), Logger: warnings(out),
+	}
 	for flag, value := range map[string]time.Duration{"grace": c.Grace, "delay": c.Delay, "upload-idle": c.UploadIdle, "write-timeout": c.WriteTimeout} {
 		if value <= 0 {
 			return fmt.Errorf("--%s: must be more than 0", flag)
@@ -141,8 +143,12 @@ func (c *storeFlags) openLasting(ctx context.Context, out output) (*stores, erro
 	if s.volatile() {
 		return nil, errors.New("--objects: what is in another process's memory is out of reach: name the stores that the servers have")
 	}
-	log := slog.New(slog.NewTextHandler(out.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	return c.openStores(ctx, log, s, newMetrics(staging.NewBudget(0)))
+	return c.openStores(ctx, warnings(out), s, newMetrics(staging.NewBudget(0)))
+}
+
+// warnings logs what somebody should know who has just started a command by hand.
+func warnings(out output) *slog.Logger {
+	return slog.New(slog.NewTextHandler(out.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
 // deleteRepositoryCommand deletes a repository in one step.

@@ -117,6 +117,10 @@ func TestPoliciesAreTriedBeforeTheyAreTrusted(t *testing.T) {
 	require.NoError(t, os.WriteFile(policies, []byte("policies: [{repositories: ['**'], tags: [{match: ['pr-*'], keepLast: 1}]}]"), 0o600))
 	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run"), "0 manifests and 1 tags would go")
 	carriesOut(t, "gc", "--data="+dir, "--policies="+policies)
+	require.NoError(t, os.WriteFile(policies, []byte("policies: [{repositories: ['ohter/**'], untaggedOlderThan: 30d}]"), 0o600))
+	var stdout, stderr bytes.Buffer
+	require.Zero(t, run(t.Context(), []string{"gc", "--data=" + dir, "--policies=" + policies}, &stdout, &stderr))
+	assert.Contains(t, stderr.String(), "ohter/**", "a pattern that matches nothing is said")
 
 	s = start(t, "--data="+dir)
 	for tag, want := range map[string]int{"pr-1": http.StatusNotFound, "pr-2": http.StatusOK, "v1": http.StatusOK} {
