@@ -103,7 +103,7 @@ func (p *Pulls) Run(ctx context.Context, meta Index, opts *Options) error {
 	}
 	c.steps = slices.DeleteFunc(c.steps, func(s *step) bool { return s.name != StepPulls })
 	for ctx.Err() == nil {
-		_, _ = c.round(ctx) // what went wrong is logged, and tried again
+		c.round(ctx)
 		c.rest(ctx)
 	}
 	c.leave(ctx)

@@ -244,6 +244,48 @@ func TestOnlyWhatWasDeletedIsForgotten(t *testing.T) {
 	})
 }
 
+func TestOnceGoesOnWithWhatDoesNotFail(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		var log bytes.Buffer
+		opts := &gc.Options{Batch: 4, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		locked := map[store.Key]bool{}
+		for i := range 40 {
+			if content := w.push(t, repository, text(i)); i%5 == 0 {
+				locked[content.Key] = true
+			}
+		}
+		time.Sleep(24 * time.Hour)
+		w.once(t, opts)
+		w.put(t, manifest{repository: "team/gone", text: "of a deleted repository"})
+		require.NoError(t, w.meta.DeleteRepository(t.Context(), "team/gone"))
+		require.NoError(t, w.meta.CreateSession(t.Context(), store.NewID(), repository, ""))
+		time.Sleep(24 * time.Hour)
+		w.calls = map[string]int{}
+		w.failOn(func(method string) error {
+			if method == "EndSessions" || method == "RecordPulls" {
+				return errors.New("away: " + method)
+			}
+			return nil
+		})
+		opts.Pulls = gc.NewPulls(0)
+		opts.Pulls.Record(repository, digest.FromString("a"), "")
+		began := time.Now()
+		stats, err := gc.Once(t.Context(), w.index(), &partial{w.objects, locked}, opts)
+		require.Zero(t, time.Since(began), "it waits for nothing")
+		for _, want := range []string{"away: EndSessions", "away: RecordPulls", "delete objects"} {
+			require.ErrorContains(t, err, want, "the error tells of every step that failed")
+		}
+		require.Equal(t, 32, stats.Objects, "what can be deleted is")
+		require.Equal(t, 8, stats.Failed)
+		require.Len(t, w.garbage(t), 8, "what cannot be deleted is left for another time")
+		require.Positive(t, stats.Drained, "steps after one that failed are taken")
+		require.Equal(t, 1, w.count("EndSessions"), "what fails without doing anything is not tried again")
+		require.Empty(t, log.String(), "what is returned is not logged")
+	})
+}
+
 func TestDeletedRepositoryIsDrained(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
