@@ -52,19 +52,38 @@ func (c *auditCommand) Run(ctx context.Context, out output) error {
 			return err
 		},
 	})
-	if c.JSON {
-		return errors.Join(err, encoder.Encode(report))
-	}
-	if err != nil {
-		return fmt.Errorf("%w; go on with --after %s", err, report.Next)
-	}
 	found := 0
 	for _, n := range report.Findings {
 		found += n
 	}
-	_, err = fmt.Fprintf(out.stdout, "%d objects of %s and %d contents compared, %d findings, %d repaired\n",
-		report.Objects, units.BytesSize(float64(report.Bytes)), report.Contents, found, report.Repaired)
-	return err
+	var printed error
+	switch {
+	case c.JSON:
+		printed = encoder.Encode(report)
+	case err == nil:
+		_, printed = fmt.Fprintf(out.stdout, "%d objects of %s and %d contents compared, %d findings, %d repaired\n",
+			report.Objects, units.BytesSize(float64(report.Bytes)), report.Contents, found, report.Repaired)
+	case report.Next != "":
+		err = fmt.Errorf("%w; go on with --after %s", err, report.Next)
+	}
+	if err == nil {
+		err = c.unrepaired(report, found)
+	}
+	return errors.Join(err, printed)
+}
+
+// unrepaired fails if an audit has left something.
+func (c *auditCommand) unrepaired(report gc.AuditReport, found int) error {
+	left := found - report.Repaired
+	switch {
+	case left == 0:
+		return nil
+	case !c.Repair:
+		return fmt.Errorf("%d of %d findings are not repaired: --repair does what can be done", left, found)
+	case report.Findings[gc.AuditBroken] > 0:
+		return fmt.Errorf("%d of %d findings are not repaired: what is broken has to be pushed again", left, found)
+	}
+	return fmt.Errorf("%d of %d findings are not repaired", left, found)
 }
 
 // describe tells a finding in one line.
@@ -75,8 +94,14 @@ func describe(f gc.AuditFinding) string {
 			line += " " + part
 		}
 	}
-	if f.Want != f.Size {
+	if f.Multipart != "" {
+		line += " upload " + f.Multipart
+	}
+	switch {
+	case f.Kind == gc.AuditWrongSize:
 		line += fmt.Sprintf(" (%d bytes, should be %d)", f.Size, f.Want)
+	case f.Size > 0 || f.Want > 0:
+		line += fmt.Sprintf(" (%d bytes)", max(f.Size, f.Want))
 	}
 	if f.Repaired {
 		line += ", repaired"

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
@@ -11,9 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ocikit/ocikit/gc"
 	"github.com/ocikit/ocikit/store/sqlite"
 )
 
@@ -137,6 +140,24 @@ func TestAuditHealsWhatIsMissing(t *testing.T) {
 	path := push(t, content, 1, s)
 	assert.Contains(t, carriesOut(t, "audit", "--data="+dir, "--deep"), "1 objects of 1MiB and 1 contents compared, 0 findings")
 
+	loseObject(t, dir)
+	found, left := auditFails(t, "--data="+dir)
+	assert.Contains(t, found, "missing blobs/")
+	assert.Equal(t, "ocikit: 1 of 1 findings are not repaired: --repair does what can be done\n", left)
+	found, left = auditFails(t, "--data="+dir, "--json")
+	assert.Contains(t, found, `"missing":1`)
+	assert.Contains(t, left, "1 of 1 findings")
+	require.Equal(t, http.StatusOK, s.do(t, http.MethodHead, path, nil).StatusCode, "looking changes nothing")
+	assert.Contains(t, carriesOut(t, "audit", "--data="+dir, "--repair"), "1 findings, 1 repaired")
+	require.Equal(t, http.StatusNotFound, s.do(t, http.MethodHead, path, nil).StatusCode, "clients are told to push it again")
+	requireBlob(t, s, push(t, content, 1, s), content)
+	assert.Contains(t, carriesOut(t, "audit", "--data="+dir), "0 findings")
+	s.stop(t)
+}
+
+// loseObject deletes the object of a MiB behind the server's back.
+func loseObject(t *testing.T, dir string) {
+	t.Helper()
 	lost := 0
 	require.NoError(t, filepath.WalkDir(filepath.Join(dir, "objects"), func(name string, entry fs.DirEntry, err error) error {
 		if info, _ := entry.Info(); err == nil && info.Mode().IsRegular() && info.Size() == 1<<20 {
@@ -146,13 +167,42 @@ func TestAuditHealsWhatIsMissing(t *testing.T) {
 		return err
 	}))
 	require.Equal(t, 1, lost)
-	assert.Contains(t, carriesOut(t, "audit", "--data="+dir), "missing blobs/")
-	require.Equal(t, http.StatusOK, s.do(t, http.MethodHead, path, nil).StatusCode, "looking changes nothing")
-	assert.Contains(t, carriesOut(t, "audit", "--data="+dir, "--repair"), "1 findings, 1 repaired")
-	require.Equal(t, http.StatusNotFound, s.do(t, http.MethodHead, path, nil).StatusCode, "clients are told to push it again")
-	requireBlob(t, s, push(t, content, 1, s), content)
-	assert.Contains(t, carriesOut(t, "audit", "--data="+dir), "0 findings")
+}
+
+// auditFails runs an audit that finds what it does not repair, and returns what it wrote.
+func auditFails(t *testing.T, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var told, left bytes.Buffer
+	require.Equal(t, 1, run(t.Context(), append([]string{"audit"}, args...), &told, &left), "what is not repaired fails an audit")
+	return told.String(), left.String()
+}
+
+func TestBrokenManifestIsLeftByARepair(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, "--data="+dir)
+	push(t, layer(1<<20), 1, s)
+	image := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
+		"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},"layers":[]}`, digest.FromBytes(layer(1<<20)), 1<<20)
+	require.Equal(t, http.StatusCreated, s.do(t, http.MethodPut, "/v2/team/app/manifests/v1", strings.NewReader(image)).StatusCode)
 	s.stop(t)
+	loseObject(t, dir)
+	found, left := auditFails(t, "--data="+dir, "--repair")
+	assert.Contains(t, found, "2 findings, 1 repaired")
+	assert.Contains(t, left, "has to be pushed again")
+}
+
+func TestFindingOfAnAuditIsALine(t *testing.T) {
+	t.Parallel()
+	for want, finding := range map[string]gc.AuditFinding{
+		"orphan blobs/x (9 bytes)":                     {Kind: gc.AuditOrphan, Key: "blobs/x", Size: 9},
+		"size blobs/x sha256:1 (0 bytes, should be 9)": {Kind: gc.AuditWrongSize, Key: "blobs/x", Digest: "sha256:1", Want: 9},
+		"missing blobs/x sha256:1 (9 bytes), repaired": {Kind: gc.AuditMissing, Key: "blobs/x", Digest: "sha256:1", Want: 9, Repaired: true},
+		"multipart blobs/x upload id":                  {Kind: gc.AuditMultipart, Key: "blobs/x", Multipart: "id"},
+		"broken blobs/x sha256:1 team/app sha256:2":    {Kind: gc.AuditBroken, Key: "blobs/x", Digest: "sha256:1", Repository: "team/app", Manifest: "sha256:2"},
+	} {
+		assert.Equal(t, want, describe(finding))
+	}
 }
 
 func TestCollectingWrongIsRefused(t *testing.T) {
