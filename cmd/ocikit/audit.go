@@ -18,6 +18,7 @@ import (
 type auditCommand struct {
 	storeFlags
 	Repair     bool          `help:"Condemn objects that nobody knows, mark content whose object is missing or wrong so that the next push heals it, and abort what is unfinished."`
+	Force      bool          `help:"Repair even if the index names none of the objects that are there: it may be another registry's."`
 	SafeAge    time.Duration `default:"24h" placeholder:"DURATION" help:"Leave younger objects alone that nobody knows (${default})."`
 	Deep       bool          `help:"Read all content, and compare it with its digest."`
 	Rate       size          `placeholder:"SIZE" help:"Read at most so much a second (as much as comes)."`
@@ -41,7 +42,7 @@ func (c *auditCommand) Run(ctx context.Context, out output) error {
 	defer s.close(nil)
 	encoder := json.NewEncoder(out.stdout)
 	report, err := gc.Audit(ctx, s.meta, s.objects, &gc.AuditOptions{
-		After: store.Key(c.After), Deep: c.Deep, Rate: int64(c.Rate), Multiparts: c.Multiparts, Repair: c.Repair,
+		After: store.Key(c.After), Deep: c.Deep, Rate: int64(c.Rate), Multiparts: c.Multiparts, Repair: c.Repair, Force: c.Force,
 		SafeAge:  max(c.SafeAge, time.Nanosecond), // 0 is no age at all, not the default
 		Progress: progressOf(out),
 		Found: func(finding gc.AuditFinding) error {
@@ -63,6 +64,8 @@ func (c *auditCommand) Run(ctx context.Context, out output) error {
 	case err == nil:
 		_, printed = fmt.Fprintf(out.stdout, "%d objects of %s and %d contents compared, %d findings, %d repaired\n",
 			report.Objects, units.BytesSize(float64(report.Bytes)), report.Contents, found, report.Repaired)
+	case errors.Is(err, gc.ErrUnrelated):
+		err = fmt.Errorf("%w: name the --database that goes with --objects; if nobody else's are there, repair with --force", gc.ErrUnrelated)
 	case report.Next != "":
 		err = fmt.Errorf("%w; go on with --after %s", err, report.Next)
 	}

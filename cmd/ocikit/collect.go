@@ -134,21 +134,22 @@ func (c *gcCommand) Run(ctx context.Context, out output) error {
 	return errors.Join(err, printed)
 }
 
-// openLasting opens stores that outlive the process.
-func (c *storeFlags) openLasting(ctx context.Context, out output) (*stores, error) {
-	var s settings
-	if err := errors.Join(c.parse(&s)...); err != nil {
-		return nil, err
+// preview tells what would go.
+func (c *gcCommand) preview(ctx context.Context, out output, s *stores, options *gc.Options) error {
+	encoder := json.NewEncoder(out.stdout)
+	stats, err := gc.Preview(ctx, s.meta, options, func(finding gc.Finding) error {
+		if c.JSON {
+			return encoder.Encode(finding)
+		}
+		_, err := fmt.Fprintln(out.stdout, finding)
+		return err
+	})
+	if c.JSON {
+		return errors.Join(err, encoder.Encode(stats))
 	}
-	if s.volatile() {
-		return nil, errors.New("--objects: what is in another process's memory is out of reach: name the stores that the servers have")
-	}
-	return c.openStores(ctx, warnings(out), s, newMetrics(staging.NewBudget(0)))
-}
-
-// warnings logs what somebody should know who has just started a command by hand.
-func warnings(out output) *slog.Logger {
-	return slog.New(slog.NewTextHandler(out.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s, %d manifests and %d tags would go\n",
+		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Manifests, stats.Tags)
+	return errors.Join(err, printed)
 }
 
 // deleteRepositoryCommand deletes a repository in one step.
@@ -168,6 +169,9 @@ func (c *deleteRepositoryCommand) Run(ctx context.Context, out output) error {
 	}
 	if s.volatile() {
 		return errors.New("--database: what is in another process's memory is out of reach: name the database that the servers have")
+	}
+	if err := c.requireIndex(s.database); err != nil {
+		return err
 	}
 	opened := &stores{}
 	defer opened.close(nil)
@@ -189,22 +193,4 @@ func (c *deleteRepositoryCommand) Run(ctx context.Context, out output) error {
 	}
 	_, err = fmt.Fprintf(out.stdout, "%s is deleted; what was in it is collected in time\n", c.Name)
 	return err
-}
-
-// preview tells what would go.
-func (c *gcCommand) preview(ctx context.Context, out output, s *stores, options *gc.Options) error {
-	encoder := json.NewEncoder(out.stdout)
-	stats, err := gc.Preview(ctx, s.meta, options, func(finding gc.Finding) error {
-		if c.JSON {
-			return encoder.Encode(finding)
-		}
-		_, err := fmt.Fprintln(out.stdout, finding)
-		return err
-	})
-	if c.JSON {
-		return errors.Join(err, encoder.Encode(stats))
-	}
-	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s, %d manifests and %d tags would go\n",
-		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Manifests, stats.Tags)
-	return errors.Join(err, printed)
 }

@@ -177,6 +177,23 @@ func auditFails(t *testing.T, args ...string) (stdout, stderr string) {
 	return told.String(), left.String()
 }
 
+func TestIndexOfAnotherRegistryIsRefused(t *testing.T) {
+	t.Parallel()
+	ours, theirs := t.TempDir(), t.TempDir()
+	for _, dir := range []string{ours, theirs} {
+		s := start(t, "--data="+dir)
+		if dir == theirs {
+			push(t, layer(1<<20), 1, s)
+		}
+		s.stop(t)
+	}
+	args := []string{"--database=sqlite:" + filepath.Join(ours, "index.sqlite"), "--objects=file:" + filepath.Join(theirs, "objects"), "--safe-age=0s"}
+	_, said := auditFails(t, append(args, "--repair")...)
+	assert.Contains(t, said, "--database")
+	assert.Contains(t, said, "--force")
+	assert.Contains(t, carriesOut(t, append([]string{"audit", "--repair", "--force"}, args...)...), "1 repaired")
+}
+
 func TestBrokenManifestIsLeftByARepair(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -211,6 +228,11 @@ func TestCollectingWrongIsRefused(t *testing.T) {
 		args []string
 		want string
 	}{
+		"NoIndex":      {[]string{"gc"}, "--data: there is no index at "},
+		"AuditNothing": {[]string{"audit", "--repair"}, "--data: there is no index at "},
+		"AuditNoFile":  {[]string{"audit", "--database=sqlite:/none", "--objects=s3://b"}, "--database: there is no index at /none: name what the servers have"},
+		"NoObjects":    {[]string{"gc", "--objects=file:/none"}, "--objects: there is no folder of objects at /none"},
+		"DeleteNoFile": {[]string{"delete-repository", "x"}, "--data: there is no index at "},
 		"NoGrace":      {[]string{"gc", "--grace=0s"}, "--grace"},
 		"NegativeTime": {[]string{"gc", "--delay=-1s"}, "--delay"},
 		"Memory":       {[]string{"gc", "--database=memory:"}, "--objects"},
@@ -222,8 +244,12 @@ func TestCollectingWrongIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var stdout, stderr bytes.Buffer
-			require.NotZero(t, run(t.Context(), append(test.args, "--data="+t.TempDir()), &stdout, &stderr))
+			dir := t.TempDir()
+			require.NotZero(t, run(t.Context(), append(test.args, "--data="+dir), &stdout, &stderr))
 			assert.Contains(t, stderr.String(), test.want)
+			made, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			assert.Empty(t, made, "what is refused makes nothing")
 		})
 	}
 }

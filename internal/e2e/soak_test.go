@@ -223,7 +223,7 @@ func (s *soak) requireNothingLeft(t *testing.T) {
 		return left
 	}
 	t.Logf("before the audit: %s", settle())
-	t.Log(servertest.RunEnv(t, s.credentials(), "audit", "--repair", "--safe-age", "0s", "--database", s.database, "--objects", s.objectsURL(route{})))
+	t.Log(servertest.RunEnv(t, s.credentials(), "audit", "--repair", "--force", "--safe-age", "0s", "--database", s.database, "--objects", s.objectsURL(route{})))
 	require.Empty(t, settle(), "what is left when everything was deleted and collected")
 }
 
