@@ -90,14 +90,13 @@ func (p *Pulls) putBack(pulls []store.Pull) {
 
 // Run records pulls until ctx ends, on the caller's goroutine, and then the last ones, and returns nil. It is for a registry that
 // leaves collecting to others: their policies keep only what they know to be pulled. [Run] with Options.Pulls does the
-// same beside its other work. Of opts, which may be nil, Pause, Logger and Observe count; an error of it is returned at once.
+// same beside its other work. Of opts, which may be nil, only Pause, Logger and Observe are looked at; an error of them is returned at once.
 func (p *Pulls) Run(ctx context.Context, meta Index, opts *Options) error {
-	var o Options
+	o := &Options{Pulls: p}
 	if opts != nil {
-		o = *opts
+		o.Pause, o.Logger, o.Observe = opts.Pause, opts.Logger, opts.Observe
 	}
-	o.Pulls = p
-	c, err := newCollector(meta, nil, &o)
+	c, err := newCollector(meta, nil, o)
 	if err != nil {
 		return err
 	}

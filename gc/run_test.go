@@ -481,6 +481,8 @@ func TestRunEndsWithItsContextAndRefusesWrongOptions(t *testing.T) {
 	for field, opts := range map[string]*gc.Options{
 		"Grace":                    {Grace: -1},
 		"Delay":                    {Delay: -1},
+		"URLLife":                  {URLLife: -1},
+		"Life.Idle":                {Life: store.Life{Idle: -1}},
 		"Life.Total":               {Life: store.Life{Total: -1}},
 		"Batch":                    {Batch: -1},
 		"policies[0].repositories": {Policies: []gc.Policy{{}}},
@@ -489,6 +491,12 @@ func TestRunEndsWithItsContextAndRefusesWrongOptions(t *testing.T) {
 		_, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), opts)
 		require.ErrorContains(t, err, field+":")
 	}
+	for _, opts := range []*gc.Options{{URLLife: time.Hour}, {Delay: time.Minute, URLLife: time.Minute}} {
+		_, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), opts)
+		require.ErrorContains(t, err, "Delay: ")
+		require.ErrorContains(t, err, "not longer than URLLife")
+	}
+	require.NoError(t, gc.Run(ctx, w.index(), w.hookedObjects(), &gc.Options{URLLife: time.Hour - 1}))
 	require.Empty(t, w.calls, "nothing happens with wrong options")
 }
 

@@ -45,13 +45,17 @@ func (c *serveCommand) checkCollecting() []error {
 
 // collecting is what the collector beside the server is told.
 func (c *serveCommand) collecting(m *metrics, s settings, pulls *gc.Pulls) *gc.Options {
-	return &gc.Options{
+	options := &gc.Options{
 		Policies: s.policies, Pulls: pulls,
 		Grace: c.GCGrace, Delay: c.GCDelay, Pause: c.GCPause, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle),
 		// What could not be deleted is tried again as soon as that is of use.
 		Again:   min(max(c.GCDelay, 5*time.Second), 10*time.Minute),
 		Observe: m.collected,
 	}
+	if c.Redirect {
+		options.URLLife = c.RedirectExpiry
+	}
+	return options
 }
 
 // readPolicies reads a file of policies; "" has none.
@@ -94,8 +98,9 @@ func (c *serveCommand) startCollecting(ctx context.Context, log *slog.Logger, s 
 // gcCommand collects by hand, or from somebody's own cron.
 type gcCommand struct {
 	storeFlags
-	Grace        time.Duration `default:"24h" placeholder:"DURATION" help:"How long what no manifest refers to is kept, at least (${default}). Shorter than a push takes, it makes pushes fail."`
-	Delay        time.Duration `default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten (${default}). Signed URLs must be shorter."`
+	Grace        time.Duration `default:"24h" placeholder:"DURATION" help:"How long what no manifest refers to is kept, at least (${default}). No shorter than the servers' --gc-grace, by which they promise clients that what is there stays; shorter than a push takes, it makes pushes fail."`
+	Delay        time.Duration `default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten, for reads under way (${default}). Longer than signed URLs work."`
+	RedirectLife time.Duration `name:"redirect-expiry" default:"0s" placeholder:"DURATION" help:"How long a signed URL works, as the servers were told; 0: they sign none (${default})."`
 	UploadIdle   time.Duration `default:"24h" placeholder:"DURATION" help:"How long an upload without activity can be continued, as the servers were told (${default})."`
 	WriteTimeout time.Duration `default:"15m" placeholder:"DURATION" help:"How long one request to the objects may take, as the servers were told (${default})."`
 	Policies     string        `type:"path" placeholder:"FILE" help:"What else may be deleted where, by age and number, and what never (YAML)."`
@@ -106,12 +111,18 @@ type gcCommand struct {
 // Run collects until nothing is due, and tells what that was.
 func (c *gcCommand) Run(ctx context.Context, out output) error {
 	options := &gc.Options{
-		Grace: c.Grace, Delay: c.Delay, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle), Logger: warnings(out),
+		Grace: c.Grace, Delay: c.Delay, URLLife: c.RedirectLife, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle), Logger: warnings(out),
 	}
 	for flag, value := range map[string]time.Duration{"grace": c.Grace, "delay": c.Delay, "upload-idle": c.UploadIdle, "write-timeout": c.WriteTimeout} {
 		if value <= 0 {
 			return fmt.Errorf("--%s: must be more than 0", flag)
 		}
+	}
+	if c.RedirectLife < 0 {
+		return errors.New("--redirect-expiry: must not be negative")
+	}
+	if c.Delay <= c.RedirectLife {
+		return errors.New("--delay: must be longer than --redirect-expiry: a signed URL would outlive the object that it leads to")
 	}
 	var err error
 	if options.Policies, err = readPolicies(c.Policies); err != nil {

@@ -235,6 +235,8 @@ func TestCollectingWrongIsRefused(t *testing.T) {
 		"DeleteNoFile": {[]string{"delete-repository", "x"}, "--data: there is no index at "},
 		"NoGrace":      {[]string{"gc", "--grace=0s"}, "--grace"},
 		"NegativeTime": {[]string{"gc", "--delay=-1s"}, "--delay"},
+		"LongURLs":     {[]string{"gc", "--delay=1h", "--redirect-expiry=1h"}, "--delay: must be longer than --redirect-expiry"},
+		"NegativeURLs": {[]string{"gc", "--redirect-expiry=-1s"}, "--redirect-expiry"},
 		"Memory":       {[]string{"gc", "--database=memory:"}, "--objects"},
 		"AuditMemory":  {[]string{"audit", "--database=memory:"}, "--objects"},
 		"AuditAge":     {[]string{"audit", "--safe-age=-1s"}, "--safe-age"},
