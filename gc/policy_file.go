@@ -46,7 +46,7 @@ func ParsePolicies(text []byte) ([]Policy, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("parse policies: %w", err)
+		return nil, fmt.Errorf("parse policies: %w", explain(text, err))
 	}
 	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
 		return nil, errors.New("parse policies: more than one document")
