@@ -28,6 +28,10 @@ type Policy struct {
 	// not from when the tag went; one whose last tag a run of the policy deletes is left to the next run.
 	UntaggedOlderThan time.Duration
 
+	// Everything says again that what was pushed by digest may go as soon as UntaggedOlderThan says. It is needed below a day: to tag
+	// something, or to refer to it, may take somebody as long.
+	Everything bool
+
 	// Tags are rules by which tags are deleted; the manifest of one stays, without it. A tag that no rule matches stays. One that
 	// several rules match goes only if each of them lets it go.
 	Tags []TagRule
@@ -59,6 +63,9 @@ type TagRule struct {
 
 // mostLast bounds what a rule has to remember.
 const mostLast = 10_000
+
+// leastUntagged is an age of manifests without tags that need not be said twice.
+const leastUntagged = 24 * time.Hour
 
 // ValidatePolicies checks policies as [Run] does. Its errors name the field, and tell all that is wrong.
 func ValidatePolicies(all []Policy) error {
@@ -111,6 +118,9 @@ func compilePolicy(field string, from Policy) (*policy, error) {
 	p.repositories = compile("repositories", from.Repositories)
 	p.keep = compile("keep", from.Keep)
 	check(from.UntaggedOlderThan >= 0, "untaggedOlderThan", "%v is negative", from.UntaggedOlderThan)
+	hasty := from.UntaggedOlderThan > 0 && from.UntaggedOlderThan < leastUntagged
+	check(from.Everything || !hasty, "everything",
+		"untaggedOlderThan could delete everything that was pushed by digest: let it be a day at least, or say so with everything: true")
 	check(from.KeepPulledWithin >= 0, "keepPulledWithin", "%v is negative", from.KeepPulledWithin)
 	p.rules = make([]tagRule, len(from.Tags))
 	for i, rule := range from.Tags {

@@ -29,7 +29,8 @@ var (
 		"match": shapeNames, "keepLast": shapeNumber, "olderThan": shapeAge, "everything": shapeBool,
 	}}
 	shapePolicy = shape{want: "a policy, with repositories and so on", keys: map[string]shape{
-		"repositories": shapeNames, "cascade": shapeBool, "untaggedOlderThan": shapeAge, "keepPulledWithin": shapeAge, "keep": shapeNames,
+		"repositories": shapeNames, "cascade": shapeBool, "untaggedOlderThan": shapeAge, "everything": shapeBool,
+		"keepPulledWithin": shapeAge, "keep": shapeNames,
 		"tags": {want: "a list of rules", each: &shapeRule},
 	}}
 	shapeFile = shape{want: "a mapping with the key policies", keys: map[string]shape{

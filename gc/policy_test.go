@@ -307,18 +307,19 @@ func TestPolicyThatCouldDeleteEverythingIsRefusedUnlessSaidTwice(t *testing.T) {
 		return []gc.Policy{{Repositories: []string{"**"}, Tags: []gc.TagRule{r}}}
 	}
 	for want, policies := range map[string][]gc.Policy{
-		"policies[0].tags[0].everything: the rule could": rule(gc.TagRule{Match: []string{"**"}, OlderThan: day}),
-		"policies[0].tags[0].everything: the":            rule(gc.TagRule{Match: []string{"v*", "*"}, OlderThan: day}),
-		"policies[0].tags[0].everything":                 rule(gc.TagRule{Match: []string{"pr-*"}}),
-		"policies[0].tags[0].match: no pattern":          rule(gc.TagRule{KeepLast: 1}),
-		`policies[0].tags[0].match[1]: pattern "a["`:     rule(gc.TagRule{Match: []string{"b", "a["}, KeepLast: 1}),
-		"policies[0].tags[0].keepLast: -1":               rule(gc.TagRule{Match: []string{"b"}, KeepLast: -1}),
-		"policies[0].tags[0].olderThan: -1ns":            rule(gc.TagRule{Match: []string{"b"}, OlderThan: -1}),
-		"policies[0].repositories: no pattern":           {{UntaggedOlderThan: day}},
-		"policies[0].repositories[0]: pattern":           {{Repositories: []string{"***"}}},
-		"policies[0].keep[0]: pattern":                   {{Repositories: []string{"a"}, Keep: []string{""}}},
-		"policies[0].untaggedOlderThan: -1ns":            {{Repositories: []string{"a"}, UntaggedOlderThan: -1}},
-		"policies[1].keepPulledWithin: -1ns":             {{Repositories: []string{"a"}}, {Repositories: []string{"a"}, KeepPulledWithin: -1}},
+		"policies[0].tags[0].everything: the rule could":         rule(gc.TagRule{Match: []string{"**"}, OlderThan: day}),
+		"policies[0].tags[0].everything: the":                    rule(gc.TagRule{Match: []string{"v*", "*"}, OlderThan: day}),
+		"policies[0].tags[0].everything":                         rule(gc.TagRule{Match: []string{"pr-*"}}),
+		"policies[0].tags[0].match: no pattern":                  rule(gc.TagRule{KeepLast: 1}),
+		`policies[0].tags[0].match[1]: pattern "a["`:             rule(gc.TagRule{Match: []string{"b", "a["}, KeepLast: 1}),
+		"policies[0].tags[0].keepLast: -1":                       rule(gc.TagRule{Match: []string{"b"}, KeepLast: -1}),
+		"policies[0].tags[0].olderThan: -1ns":                    rule(gc.TagRule{Match: []string{"b"}, OlderThan: -1}),
+		"policies[0].repositories: no pattern":                   {{UntaggedOlderThan: day}},
+		"policies[0].repositories[0]: pattern":                   {{Repositories: []string{"***"}}},
+		"policies[0].keep[0]: pattern":                           {{Repositories: []string{"a"}, Keep: []string{""}}},
+		"policies[0].untaggedOlderThan: -1ns":                    {{Repositories: []string{"a"}, UntaggedOlderThan: -1}},
+		"policies[0].everything: untaggedOlderThan could delete": {{Repositories: []string{"**"}, UntaggedOlderThan: day - 1}},
+		"policies[1].keepPulledWithin: -1ns":                     {{Repositories: []string{"a"}}, {Repositories: []string{"a"}, KeepPulledWithin: -1}},
 	} {
 		assert.ErrorContains(t, gc.ValidatePolicies(policies), want)
 	}
@@ -328,12 +329,13 @@ func TestPolicyThatCouldDeleteEverythingIsRefusedUnlessSaidTwice(t *testing.T) {
 	} {
 		assert.NoError(t, gc.ValidatePolicies(rule(r)))
 	}
+	assert.NoError(t, gc.ValidatePolicies([]gc.Policy{{Repositories: []string{"**"}, UntaggedOlderThan: time.Second, Everything: true}}))
 }
 
 func TestPoliciesAreParsedStrictly(t *testing.T) {
 	t.Parallel()
 	want := []gc.Policy{{
-		Repositories: []string{"team/**"}, Cascade: true, UntaggedOlderThan: 30 * day, KeepPulledWithin: 12 * time.Hour, Keep: []string{"latest"},
+		Repositories: []string{"team/**"}, Cascade: true, UntaggedOlderThan: 30 * day, Everything: true, KeepPulledWithin: 12 * time.Hour, Keep: []string{"latest"},
 		Tags: []gc.TagRule{{Match: []string{"pr-*"}, KeepLast: 5, OlderThan: 7 * day}, {Match: []string{"*"}, Everything: true}},
 	}}
 	for _, text := range []string{`
@@ -341,12 +343,13 @@ policies:
   - repositories: [team/**]
     cascade: true
     untaggedOlderThan: 30d
+    everything: true
     keepPulledWithin: 12h
     keep: [latest]
     tags:
       - {match: [pr-*], keepLast: 5, olderThan: 168h}
       - {match: ["*"], everything: true}
-`, `{"policies": [{"repositories": ["team/**"], "cascade": true, "untaggedOlderThan": "30d", "keepPulledWithin": "12h", "keep": ["latest"],
+`, `{"policies": [{"repositories": ["team/**"], "cascade": true, "untaggedOlderThan": "30d", "everything": true, "keepPulledWithin": "12h", "keep": ["latest"],
 "tags": [{"match": ["pr-*"], "keepLast": 5, "olderThan": "7d"}, {"match": ["*"], "everything": true}]}]}`} {
 		got, err := gc.ParsePolicies([]byte(text))
 		require.NoError(t, err)
@@ -359,6 +362,7 @@ policies:
 		"policies: [{repositories: [a], untaggedOlderthan: 3d}]":               "untaggedOlderthan",
 		"policies: [{repositories: [a], untaggedOlderThan: 3}]":                `policies[0].untaggedOlderThan: age "3"`,
 		"policies: [{repositories: [a], keepPulledWithin: 3 days}]":            `policies[0].keepPulledWithin: age "3 days"`,
+		"policies: [{repositories: [a], untaggedOlderThan: 1s}]":               "policies[0].everything: untaggedOlderThan could",
 		"policies: [{repositories: [a], keepPulledWithin: -3d}]":               `policies[0].keepPulledWithin: age "-3d"`,
 		"policies: [{repositories: [a], tags: [{match: [a], olderThan: x}]":    "",
 		"policies: [{repositories: [a], tags: [{match: [a], olderThan: x}]}]":  `policies[0].tags[0].olderThan: age "x"`,
