@@ -156,25 +156,3 @@ func (p policies) hold() func(repository string) bool {
 		return policy != nil && policy.Cascade
 	}
 }
-
-// unmatched are patterns that no repository has matched yet.
-type unmatched map[string]pattern
-
-func (p policies) unmatched() unmatched {
-	left := unmatched{}
-	for _, policy := range p {
-		for _, pattern := range policy.repositories {
-			left[pattern.text] = pattern
-		}
-	}
-	return left
-}
-
-// see takes off what matches a repository.
-func (u unmatched) see(repository string) {
-	for text, pattern := range u {
-		if pattern.expr.MatchString(repository) {
-			delete(u, text)
-		}
-	}
-}

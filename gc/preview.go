@@ -3,8 +3,6 @@ package gc
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -154,8 +152,7 @@ func (p *preview) repositories(ctx context.Context) error {
 		}
 		for _, repository := range page {
 			after = repository
-			left.see(repository)
-			if err := p.repository(ctx, repository); err != nil {
+			if err := p.repository(ctx, repository, left.see(repository)); err != nil {
 				return err
 			}
 		}
@@ -163,21 +160,21 @@ func (p *preview) repositories(ctx context.Context) error {
 			break
 		}
 	}
-	for _, text := range slices.Sorted(maps.Keys(left)) {
-		if err := p.tell(Finding{Kind: FindPattern, Repository: text, Reason: "it matches no repository"}); err != nil {
+	for _, finding := range left.findings() {
+		if err := p.tell(finding); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *preview) repository(ctx context.Context, repository string) error {
+func (p *preview) repository(ctx context.Context, repository string, seeTag func(string)) error {
 	policy := p.policies.of(repository)
 	if policy == nil {
 		return nil
 	}
 	j := judgement{
-		meta: p.meta, policy: policy, repository: repository, now: p.now,
+		meta: p.meta, policy: policy, repository: repository, now: p.now, seeTag: seeTag,
 		tag: func(_ context.Context, expiry store.TagExpiry, reason string) error {
 			p.stats.Tags++
 			return p.tell(Finding{Kind: FindTag, Repository: repository, Digest: expiry.Digest, Tag: expiry.Tag, Reason: reason})

@@ -26,6 +26,7 @@ type judgement struct {
 	policy     *policy
 	repository string
 	now        time.Time
+	seeTag     func(name string) // is told of every tag, if there are rules for tags
 	tag        func(ctx context.Context, expiry store.TagExpiry, reason string) error
 	manifest   func(ctx context.Context, expiry store.ManifestExpiry, size int64, reason string) error
 
@@ -74,6 +75,7 @@ func (j *judgement) tags(ctx context.Context) error {
 	}
 	last := make([]newest, len(j.policy.rules))
 	err := j.eachTag(ctx, func(t store.TagRecord) error {
+		j.seeTag(t.Name)
 		if subjectOf(t.Name) == "" && !j.policy.keep.match(t.Name) {
 			for i, rule := range j.policy.rules {
 				if rule.match.match(t.Name) {
