@@ -78,7 +78,7 @@ func (s *policyStep) enforce(ctx context.Context, repository string, seeTag func
 		return nil
 	}
 	j := judgement{
-		meta: s.meta, policy: policy, repository: repository, now: time.Now(), seeTag: seeTag,
+		meta: s.meta, policy: policy, repository: repository, now: time.Now(), immutable: s.options.Immutable, seeTag: seeTag,
 		tag: func(ctx context.Context, expiry store.TagExpiry, _ string) error {
 			return count("tag "+expiry.Tag, s.meta.ExpireTag(ctx, expiry), &done.Tags)
 		},

@@ -60,6 +60,10 @@ type Options struct {
 	Policies    []Policy      // for each repository, the first one that matches it; default none
 	PolicyPause time.Duration // between two runs of the policies over all repositories; default 1 h
 
+	// Immutable reports whether a tag is never moved or deleted; what the registry was given. Policies keep such a tag as one of
+	// [Policy].Keep. nil: none is.
+	Immutable func(repository, tag string) bool
+
 	// Pulls is what the registry was given to record pulls; nil: pulls are not known to the policies.
 	Pulls *Pulls
 
@@ -113,6 +117,9 @@ func (o *Options) complete() (Options, error) {
 	setDefault(&c.Pause, time.Minute)
 	setDefault(&c.Batch, 1000)
 	setDefault(&c.PolicyPause, hour)
+	if c.Immutable == nil {
+		c.Immutable = func(string, string) bool { return false }
+	}
 	setDefault(&c.Logger, slog.New(slog.DiscardHandler))
 	return c, nil
 }

@@ -13,7 +13,7 @@ import (
 // one, so one without rules exempts what it matches from those after it.
 //
 // Whatever it says, these stay: a manifest that another one refers to, one that has a tag, a referrer whose subject is
-// here, and a tag by which the referrers of a subject that is here are found (sha256-…, as older clients make them). What is
+// here, an immutable tag, and a tag by which the referrers of a subject that is here are found (sha256-…, as older clients make them). What is
 // deleted becomes garbage like anything that a client deletes, after the same grace and delay.
 type Policy struct {
 	// Repositories are patterns for names of repositories. At least one.
@@ -50,7 +50,7 @@ type TagRule struct {
 	// Match are patterns for tags. At least one.
 	Match []string
 
-	// KeepLast is how many to keep, whatever their age. Those of [Policy.Keep] are not counted.
+	// KeepLast is how many to keep, whatever their age. Those of [Policy.Keep], and immutable ones, are not counted.
 	KeepLast int
 
 	// OlderThan is how old a tag has to be, since its last push. 0: any age.

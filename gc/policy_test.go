@@ -195,6 +195,24 @@ func TestTagsThatListReferrersStayWithTheirSubject(t *testing.T) {
 	})
 }
 
+func TestImmutableTagsStay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 4 {
+			for _, name := range []string{repository, "team/other"} {
+				w.put(t, manifest{repository: name, text: text(i), tags: []string{fmt.Sprint("v", i)}})
+			}
+			time.Sleep(day)
+		}
+		opts := with(gc.Policy{Repositories: []string{"**"}, Tags: []gc.TagRule{{Match: []string{"**"}, KeepLast: 1}}})
+		opts.Immutable = func(name, tag string) bool { return name == repository && (tag == "v1" || tag == "v3") }
+		require.Equal(t, 4, w.requireForetold(t, opts).Tags)
+		require.Equal(t, []string{"v1", "v2", "v3"}, w.tags(t, repository), "immutable tags stay, and are not counted among the last")
+		require.Equal(t, []string{"v3"}, w.tags(t, "team/other"))
+	})
+}
+
 func TestEveryRuleThatMatchesATagHasToLetItGo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -174,7 +174,7 @@ func (p *preview) repository(ctx context.Context, repository string, seeTag func
 		return nil
 	}
 	j := judgement{
-		meta: p.meta, policy: policy, repository: repository, now: p.now, seeTag: seeTag,
+		meta: p.meta, policy: policy, repository: repository, now: p.now, immutable: p.options.Immutable, seeTag: seeTag,
 		tag: func(_ context.Context, expiry store.TagExpiry, reason string) error {
 			p.stats.Tags++
 			return p.tell(Finding{Kind: FindTag, Repository: repository, Digest: expiry.Digest, Tag: expiry.Tag, Reason: reason})

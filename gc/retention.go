@@ -26,6 +26,7 @@ type judgement struct {
 	policy     *policy
 	repository string
 	now        time.Time
+	immutable  func(repository, tag string) bool
 	seeTag     func(name string) // is told of every tag, if there are rules for tags
 	tag        func(ctx context.Context, expiry store.TagExpiry, reason string) error
 	manifest   func(ctx context.Context, expiry store.ManifestExpiry, size int64, reason string) error
@@ -76,7 +77,7 @@ func (j *judgement) tags(ctx context.Context) error {
 	last := make([]newest, len(j.policy.rules))
 	err := j.eachTag(ctx, func(t store.TagRecord) error {
 		j.seeTag(t.Name)
-		if subjectOf(t.Name) == "" && !j.policy.keep.match(t.Name) {
+		if subjectOf(t.Name) == "" && !j.keeps(t.Name) {
 			for i, rule := range j.policy.rules {
 				if rule.match.match(t.Name) {
 					last[i].add(t, rule.KeepLast)
@@ -103,9 +104,14 @@ func (j *judgement) tags(ctx context.Context) error {
 	})
 }
 
+// keeps reports whether a tag stays, whatever the rules say.
+func (j *judgement) keeps(tag string) bool {
+	return j.policy.keep.match(tag) || j.immutable(j.repository, tag)
+}
+
 // tagReason tells why a tag may go, or "", and the ages that it was decided by.
 func (j *judgement) tagReason(t store.TagRecord, last []newest) (reason string, floors []time.Duration) {
-	if j.policy.keep.match(t.Name) || j.pulledLately(t.Pulled) {
+	if j.keeps(t.Name) || j.pulledLately(t.Pulled) {
 		return "", nil
 	}
 	floors = []time.Duration{j.policy.KeepPulledWithin}

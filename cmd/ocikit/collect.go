@@ -12,6 +12,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/ocikit/ocikit/gc"
+	"github.com/ocikit/ocikit/registry"
 	"github.com/ocikit/ocikit/staging"
 	"github.com/ocikit/ocikit/store"
 )
@@ -46,7 +47,7 @@ func (c *serveCommand) checkCollecting() []error {
 // collecting is what the collector beside the server is told.
 func (c *serveCommand) collecting(m *metrics, s settings, pulls *gc.Pulls) *gc.Options {
 	options := &gc.Options{
-		Policies: s.policies, Pulls: pulls,
+		Policies: s.policies, Pulls: pulls, Immutable: s.immutable,
 		Grace: c.GCGrace, Delay: c.GCDelay, Pause: c.GCPause, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle),
 		// What could not be deleted is tried again as soon as that is of use.
 		Again:   min(max(c.GCDelay, 5*time.Second), 10*time.Minute),
@@ -104,6 +105,7 @@ type gcCommand struct {
 	UploadIdle   time.Duration `default:"24h" placeholder:"DURATION" help:"How long an upload without activity can be continued, as the servers were told (${default})."`
 	WriteTimeout time.Duration `default:"15m" placeholder:"DURATION" help:"How long one request to the objects may take, as the servers were told (${default})."`
 	Policies     string        `type:"path" placeholder:"FILE" help:"What else may be deleted where, by age and number, and what never (YAML)."`
+	Immutable    []string      `name:"immutable-tags" placeholder:"PATTERN" help:"Tags that are never deleted, as the servers were told: v*, or team/**:v*."`
 	DryRun       bool          `help:"Tell what would go, and change nothing."`
 	JSON         bool          `name:"json" help:"Tell it as JSON, a line for each and one for all."`
 }
@@ -127,6 +129,9 @@ func (c *gcCommand) Run(ctx context.Context, out output) error {
 	var err error
 	if options.Policies, err = readPolicies(c.Policies); err != nil {
 		return fmt.Errorf("--policies: %w", err)
+	}
+	if options.Immutable, err = registry.ParseTagPatterns(c.Immutable...); err != nil {
+		return fmt.Errorf("--immutable-tags: %w", err)
 	}
 	s, err := c.openLasting(ctx, out)
 	if err != nil {

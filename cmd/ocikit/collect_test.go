@@ -118,6 +118,8 @@ func TestPoliciesAreTriedBeforeTheyAreTrusted(t *testing.T) {
 	s.stop(t)
 	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run"), "0 manifests and 0 tags would go", "no repository of theirs")
 	require.NoError(t, os.WriteFile(policies, []byte("policies: [{repositories: ['**'], tags: [{match: ['pr-*'], keepLast: 1}]}]"), 0o600))
+	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run", "--immutable-tags=other/*:pr-*"),
+		"0 manifests and 0 tags would go", "immutable tags stay")
 	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run"), "0 manifests and 1 tags would go")
 	carriesOut(t, "gc", "--data="+dir, "--policies="+policies)
 	require.NoError(t, os.WriteFile(policies, []byte("policies: [{repositories: ['ohter/**'], untaggedOlderThan: 30d}]"), 0o600))
@@ -237,6 +239,7 @@ func TestCollectingWrongIsRefused(t *testing.T) {
 		"NegativeTime": {[]string{"gc", "--delay=-1s"}, "--delay"},
 		"LongURLs":     {[]string{"gc", "--delay=1h", "--redirect-expiry=1h"}, "--delay: must be longer than --redirect-expiry"},
 		"NegativeURLs": {[]string{"gc", "--redirect-expiry=-1s"}, "--redirect-expiry"},
+		"Immutable":    {[]string{"gc", "--immutable-tags=v?"}, "--immutable-tags"},
 		"Memory":       {[]string{"gc", "--database=memory:"}, "--objects"},
 		"AuditMemory":  {[]string{"audit", "--database=memory:"}, "--objects"},
 		"AuditAge":     {[]string{"audit", "--safe-age=-1s"}, "--safe-age"},
