@@ -19,7 +19,8 @@ type AuditOptions struct {
 	After store.Key // go on after this key: AuditReport.Next of an audit that ended early
 	Batch int       // how many objects and rows are looked at at once; default 1000
 
-	// Deep reads all content and compares it with its digest. Otherwise, only sizes are compared.
+	// Deep reads all content that is an object, and compares it with its digest. Otherwise, only sizes are compared. What is inline
+	// in the index is not read: the database keeps it whole.
 	Deep bool
 	Rate int64 // bytes a second that are read at most; default as many as come
 
@@ -38,7 +39,8 @@ type AuditOptions struct {
 	// only counted.
 	Found func(AuditFinding) error
 
-	// Progress is told how far the audit has come after every batch, and with Deep after every object that was read. nil: nobody is.
+	// Progress is told how far the audit has come after every batch, and with Deep after every MiB or so that was read. It must be
+	// quick. nil: nobody is.
 	Progress func(AuditReport)
 }
 

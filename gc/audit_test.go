@@ -129,6 +129,17 @@ func TestAuditFindsEachPlantedFault(t *testing.T) {
 	}
 }
 
+func TestAuditTellsHowFarItHasReadALargeObject(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.push(t, repository, strings.Repeat("x", 5<<20))
+		var read []int64
+		w.audit(t, gc.AuditOptions{Deep: true, Progress: func(r gc.AuditReport) { read = append(read, r.Read>>20) }})
+		require.Equal(t, []int64{1, 2, 3, 4, 5, 5, 5}, read, "every MiB, at the object's end, and at the batch's")
+	})
+}
+
 func TestAuditDoesNotRepairWhatAnotherIndexMayKnow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
