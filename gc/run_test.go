@@ -128,6 +128,41 @@ func TestAbandonedUploadsAreEndedAndLeaveNothing(t *testing.T) {
 	})
 }
 
+func TestAbortThatFailsIsCountedAndMadeUpFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		ctx := t.Context()
+		id, key := store.NewID(), store.NewBlobKey()
+		require.NoError(t, w.meta.CreateSession(ctx, id, repository, ""))
+		session, err := w.meta.ClaimSession(ctx, store.Claim{
+			SessionRef: store.SessionRef{ID: id, Repository: repository}, Reserve: store.Reservation{Blob: key},
+		})
+		require.NoError(t, err)
+		progress := session.Progress
+		progress.Multipart, err = w.objects.Begin(ctx, key)
+		require.NoError(t, err)
+		require.NoError(t, w.meta.SaveSession(ctx, store.Save{ID: id, Version: session.Version, Progress: progress}))
+		time.Sleep(24 * time.Hour)
+		w.failOn(func(method string) error {
+			if method == "Abort" {
+				return store.ErrUnavailable
+			}
+			return nil
+		})
+		stats := w.once(t, nil)
+		require.Equal(t, 1, stats.Sessions)
+		require.Zero(t, stats.Multiparts)
+		require.Equal(t, 1, stats.NotAborted, "somebody can see that it was not aborted")
+		w.failOn(nil)
+		time.Sleep(time.Hour)
+		stats = w.once(t, nil)
+		require.Equal(t, 1, stats.Multiparts)
+		require.Zero(t, stats.NotAborted)
+		require.Empty(t, w.garbage(t))
+	})
+}
+
 func TestUnfinishedKeysOutliveAnyWrite(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -63,6 +63,7 @@ func TestServerCollectsByItself(t *testing.T) {
 	}, 30*time.Second, 20*time.Millisecond, "a blob that no manifest refers to is collected")
 	require.Equal(t, http.StatusNotFound, s.do(t, http.MethodHead, path, nil).StatusCode)
 	assert.Contains(t, s.scrape(t), `ocikit_gc_content_bytes_total 1.048576e+06`)
+	assert.Contains(t, s.scrape(t), `ocikit_gc_done_total{kind="multiparts_left"} 0`)
 	s.stop(t)
 }
 
