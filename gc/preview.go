@@ -13,7 +13,8 @@ import (
 // Preview tells what [Once] would do now, and changes nothing: each is called for everything that would go, and an error of
 // it ends the preview. The stats count the links, contents and their bytes that a review would take, and the tags and
 // manifests that policies would let go. What would only follow later is not told: contents of manifests that go now have
-// a grace to come, and objects whose content has gone already are on their way out.
+// a grace to come. Neither is what has been decided before: objects whose content has gone already, and uploads that have
+// outlived their life, are on their way out.
 //
 // It holds a page at a time, and beside it the digests of contents that several repositories, or none any more, had a link to,
 // and of referrers that go with their subject.
