@@ -1,11 +1,8 @@
 package gc_test
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +10,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ocikit/ocikit/gc"
@@ -280,55 +276,6 @@ func TestWhatIsPushedOrPulledSinceItWasJudgedStays(t *testing.T) {
 	}
 }
 
-func TestPatternThatMatchesNothingIsSaidOnce(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		w.put(t, manifest{text: "a"})
-		var log bytes.Buffer
-		opts := with(gc.Policy{Repositories: []string{"team/**", "taem/**"}, UntaggedOlderThan: 100 * day})
-		opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		w.once(t, opts)
-		require.Equal(t, 1, strings.Count(log.String(), "WARN"))
-		require.Contains(t, log.String(), "taem/**")
-		found, _ := w.preview(t, opts)
-		require.Equal(t, []gc.Finding{{Kind: gc.FindPattern, Repository: "taem/**", Reason: "it matches no repository"}}, found)
-	})
-}
-
-func TestPartsOfPoliciesThatMatchNothingAreSaid(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		w.put(t, manifest{text: "a", tags: []string{"v1", "pr-1"}})
-		w.put(t, manifest{repository: "other/app", text: "a", tags: []string{"mian"}})
-		var log bytes.Buffer
-		opts := with(
-			gc.Policy{Repositories: []string{"team/**"}, Keep: []string{"v*", "main"}, Tags: []gc.TagRule{
-				{Match: []string{"pr-*", "br-*"}, KeepLast: 1}, {Match: []string{"v*"}, KeepLast: 1},
-			}},
-			gc.Policy{Repositories: []string{"team/app"}, Tags: []gc.TagRule{{Match: []string{"never"}, KeepLast: 1}}},
-			gc.Policy{Repositories: []string{"none/*"}, Tags: []gc.TagRule{{Match: []string{"x"}, KeepLast: 1}}},
-			gc.Policy{Repositories: []string{"other/*"}, Keep: []string{"main"}},
-		)
-		opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		w.once(t, opts)
-		require.Equal(t, 1, strings.Count(log.String(), "WARN"))
-		found, _ := w.preview(t, opts)
-		var lines []string
-		for _, f := range found {
-			lines = append(lines, f.String())
-			require.Contains(t, log.String(), f.String(), "what a preview finds is logged")
-		}
-		require.Equal(t, []string{
-			"pattern none/*: it matches no repository",
-			"pattern team/** main: policies[0].keep[1] matches no tag",
-			"pattern team/** br-*: policies[0].tags[0].match[1] matches no tag",
-			"pattern team/app: policies before policies[1] match every repository that it matches",
-		}, lines)
-	})
-}
-
 func TestPolicyThatFailsGoesOnWithTheSameRepository(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -349,191 +296,6 @@ func TestPolicyThatFailsGoesOnWithTheSameRepository(t *testing.T) {
 		_, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), opts)
 		require.ErrorContains(t, err, "team/0")
 		require.Equal(t, 5, w.once(t, opts).Manifests)
-	})
-}
-
-func TestPolicyThatCouldDeleteEverythingIsRefusedUnlessSaidTwice(t *testing.T) {
-	t.Parallel()
-	rule := func(r gc.TagRule) []gc.Policy {
-		return []gc.Policy{{Repositories: []string{"**"}, Tags: []gc.TagRule{r}}}
-	}
-	for want, policies := range map[string][]gc.Policy{
-		"policies[0].tags[0].everything: the rule could":         rule(gc.TagRule{Match: []string{"**"}, OlderThan: day}),
-		"policies[0].tags[0].everything: the":                    rule(gc.TagRule{Match: []string{"v*", "*"}, OlderThan: day}),
-		"policies[0].tags[0].everything":                         rule(gc.TagRule{Match: []string{"pr-*"}}),
-		"policies[0].tags[0].match: no pattern":                  rule(gc.TagRule{KeepLast: 1}),
-		`policies[0].tags[0].match[1]: pattern "a["`:             rule(gc.TagRule{Match: []string{"b", "a["}, KeepLast: 1}),
-		"policies[0].tags[0].keepLast: -1":                       rule(gc.TagRule{Match: []string{"b"}, KeepLast: -1}),
-		"policies[0].tags[0].olderThan: -1ns":                    rule(gc.TagRule{Match: []string{"b"}, OlderThan: -1}),
-		"policies[0].repositories: no pattern":                   {{UntaggedOlderThan: day}},
-		"policies[0].repositories[0]: pattern":                   {{Repositories: []string{"***"}}},
-		"policies[0].keep[0]: pattern":                           {{Repositories: []string{"a"}, Keep: []string{""}}},
-		"policies[0].untaggedOlderThan: -1ns":                    {{Repositories: []string{"a"}, UntaggedOlderThan: -1}},
-		"policies[0].everything: untaggedOlderThan could delete": {{Repositories: []string{"**"}, UntaggedOlderThan: day - 1}},
-		"policies[1].keepPulledWithin: -1ns":                     {{Repositories: []string{"a"}}, {Repositories: []string{"a"}, KeepPulledWithin: -1}},
-	} {
-		assert.ErrorContains(t, gc.ValidatePolicies(policies), want)
-	}
-	for _, r := range []gc.TagRule{
-		{Match: []string{"**"}, OlderThan: day, Everything: true}, {Match: []string{"pr-*"}, Everything: true},
-		{Match: []string{"**"}, KeepLast: 1}, {Match: []string{"pr-*"}, OlderThan: day},
-	} {
-		assert.NoError(t, gc.ValidatePolicies(rule(r)))
-	}
-	assert.NoError(t, gc.ValidatePolicies([]gc.Policy{{Repositories: []string{"**"}, UntaggedOlderThan: time.Second, Everything: true}}))
-}
-
-func TestPoliciesAreParsedStrictly(t *testing.T) {
-	t.Parallel()
-	want := []gc.Policy{{
-		Repositories: []string{"team/**"}, Cascade: true, UntaggedOlderThan: 30 * day, Everything: true, KeepPulledWithin: 12 * time.Hour, Keep: []string{"latest"},
-		Tags: []gc.TagRule{{Match: []string{"pr-*"}, KeepLast: 5, OlderThan: 7 * day}, {Match: []string{"*"}, Everything: true}},
-	}}
-	for _, text := range []string{`
-policies:
-  - repositories: [team/**]
-    cascade: true
-    untaggedOlderThan: 30d
-    everything: true
-    keepPulledWithin: 12h
-    keep: [latest]
-    tags:
-      - {match: [pr-*], keepLast: 5, olderThan: 168h}
-      - {match: ["*"], everything: true}
-`, `{"policies": [{"repositories": ["team/**"], "cascade": true, "untaggedOlderThan": "30d", "everything": true, "keepPulledWithin": "12h", "keep": ["latest"],
-"tags": [{"match": ["pr-*"], "keepLast": 5, "olderThan": "7d"}, {"match": ["*"], "everything": true}]}]}`} {
-		got, err := gc.ParsePolicies([]byte(text))
-		require.NoError(t, err)
-		require.Equal(t, want, got)
-	}
-	none, err := gc.ParsePolicies(nil)
-	require.NoError(t, err)
-	require.Empty(t, none)
-	for text, want := range map[string]string{
-		"policies: [{repositories: [a], untaggedOlderthan: 3d}]":               "untaggedOlderthan",
-		"policies: [{repositories: [a], untaggedOlderThan: 3}]":                `policies[0].untaggedOlderThan: age "3"`,
-		"policies: [{repositories: [a], keepPulledWithin: 3 days}]":            `policies[0].keepPulledWithin: age "3 days"`,
-		"policies: [{repositories: [a], untaggedOlderThan: 1s}]":               "policies[0].everything: untaggedOlderThan could",
-		"policies: [{repositories: [a], keepPulledWithin: -3d}]":               `policies[0].keepPulledWithin: age "-3d"`,
-		"policies: [{repositories: [a], tags: [{match: [a], olderThan: x}]":    "",
-		"policies: [{repositories: [a], tags: [{match: [a], olderThan: x}]}]":  `policies[0].tags[0].olderThan: age "x"`,
-		"policies: [{repositories: [a], tags: [{match: [a]}]}]":                "policies[0].tags[0].everything",
-		"policies: [{repositories: [a], tags: [{match: [a], keepLast: 5d}]}]":  `policies[0].tags[0].keepLast: want a whole number, not "5d"`,
-		"policies: [{repositories: [a], tags: [{match: [a], keepLast: [1]}]}]": `policies[0].tags[0].keepLast: want a whole number, not a list`,
-		"policies: [{repositories: [a]}, {untaggedOlderThan: [3d]}]":           "policies[1].untaggedOlderThan: want an age such as 30d, not a list",
-		"policies: [{repositories: [a], keepPulledWithin: {days: 3}}]":         "policies[0].keepPulledWithin: want an age such as 30d, not a mapping",
-		"policies: [{repositories: a}]":                                        `policies[0].repositories: want a list of patterns, not "a"`,
-		"policies: [{repositories: [[a]]}]":                                    "policies[0].repositories[0]: want a pattern, not a list",
-		"policies: [{repositories: [a], cascade: sometimes}]":                  `policies[0].cascade: want true or false, not "sometimes"`,
-		"policies: [{repositories: [a], tags: {match: [a]}}]":                  "policies[0].tags: want a list of rules, not a mapping",
-		"policies: [{repositories: [a], tags: [v*]}]":                          `policies[0].tags[0]: want a rule for tags, with match and so on, not "v*"`,
-		"[]":                            "the file: want a mapping with the key policies, not a list",
-		"policies: {repositories: [a]}": "policies: want a list of policies, not a mapping",
-		"policies: [{repositories: [a], keeep: [a], tags: &t 5}, {tags: *t}]": "policies[1].tags: want a list of rules",
-		"policies: [{repositories: [a], keeep: [a], cascade: perhaps}]":       "keeep",
-		"a: 1":                              "field a not found",
-		"policies: []\n---\npolicies: []\n": "more than one document",
-	} {
-		_, err := gc.ParsePolicies([]byte(text))
-		require.ErrorContains(t, err, want, text)
-	}
-}
-
-func FuzzParsePolicies(f *testing.F) {
-	f.Add([]byte("policies: [{repositories: [a], untaggedOlderThan: 3d, tags: [{match: [a*], keepLast: 3}]}]"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		policies, err := gc.ParsePolicies(text)
-		if err == nil {
-			require.NoError(t, gc.ValidatePolicies(policies), "what is parsed is valid")
-		}
-	})
-}
-
-func TestPullsAreRecordedOffThePathAndBounded(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		pulls := gc.NewPulls(3)
-		opts := &gc.Options{Pulls: pulls}
-		w.put(t, manifest{text: "a", tags: []string{"v1"}})
-		time.Sleep(day)
-		for range 100 {
-			pulls.Record(repository, digest.FromString("a"), "v1")
-		}
-		stats := w.once(t, opts)
-		require.Equal(t, 1, stats.Pulls, "a manifest that is pulled often is recorded once")
-		require.Zero(t, stats.DroppedPulls)
-		tags, err := w.meta.TagRecords(t.Context(), repository, "", 10)
-		require.NoError(t, err)
-		require.True(t, tags[0].Pulled.Equal(time.Now()))
-
-		pulls.Record(repository, digest.FromString("a"), "v1")
-		require.Zero(t, w.once(t, opts).Pulls, "it was recorded a moment ago")
-		for i := range 10 {
-			pulls.Record(repository, digest.FromString(text(i)), "")
-		}
-		stats = w.once(t, opts)
-		require.Equal(t, 3, stats.Pulls)
-		require.Equal(t, 7, stats.DroppedPulls, "what comes when it is full is dropped, and counted")
-		time.Sleep(time.Hour)
-		w.once(t, opts)
-		pulls.Record(repository, digest.FromString(text(0)), "")
-		time.Sleep(time.Hour)
-		require.Equal(t, 1, w.once(t, opts).Pulls)
-		pulls.Record(repository, digest.FromString(text(0)), "")
-		require.Equal(t, 1, w.once(t, opts).Pulls, "it is recorded again after an hour")
-	})
-}
-
-func TestPullsWaitWhileTheIndexIsAway(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		pulls := gc.NewPulls(0)
-		pulls.Record(repository, "sha256:a", "")
-		w.failOn(func(string) error { return store.ErrUnavailable })
-		_, err := pulls.Flush(t.Context(), w.index())
-		require.ErrorIs(t, err, store.ErrUnavailable)
-		w.failOn(nil)
-		stats, err := pulls.Flush(t.Context(), w.index())
-		require.NoError(t, err)
-		require.Equal(t, 1, stats.Pulls)
-	})
-}
-
-func TestPullsAreRecordedWhereNobodyCollects(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		d := w.put(t, manifest{text: "a", tags: []string{"v1", "v2"}})
-		w.push(t, repository, "garbage")
-		time.Sleep(2 * day)
-		pulls := gc.NewPulls(0)
-		ctx, cancel := context.WithCancel(t.Context())
-		var seen gc.Stats
-		ended := make(chan error)
-		go func() {
-			ended <- pulls.Run(ctx, w.index(), &gc.Options{Observe: func(e gc.Event) { seen.Add(e.Stats) }})
-		}()
-		pulled := func(tag string) bool {
-			records, err := w.meta.TagRecords(t.Context(), repository, "", 10)
-			require.NoError(t, err)
-			return slices.ContainsFunc(records, func(r store.TagRecord) bool { return r.Name == tag && !r.Pulled.IsZero() })
-		}
-		w.failOn(func(string) error { return store.ErrUnavailable })
-		pulls.Record(repository, d, "v1")
-		time.Sleep(5 * time.Minute)
-		require.False(t, pulled("v1"))
-		w.failOn(nil)
-		time.Sleep(5 * time.Minute)
-		synctest.Wait()
-		require.True(t, pulled("v1"), "what could not be recorded is recorded later")
-		require.Equal(t, gc.Stats{Pulls: 1}, seen, "nothing but pulls is done")
-		pulls.Record(repository, d, "v2")
-		cancel()
-		require.NoError(t, <-ended)
-		require.True(t, pulled("v2"), "the last pulls are not forgotten with the process")
-		require.ErrorContains(t, pulls.Run(t.Context(), w.index(), &gc.Options{Pause: -1}), "Pause")
 	})
 }
 
