@@ -160,6 +160,37 @@ func TestReferrersGoWithTheirSubjectWhereThePolicyCascades(t *testing.T) {
 	})
 }
 
+func TestCascadeThatFailsKeepsNoOtherWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for _, name := range []string{"first", "second"} {
+			d := w.put(t, manifest{text: name})
+			w.put(t, manifest{text: "of " + name, subject: d})
+			require.NoError(t, w.meta.DeleteManifest(t.Context(), repository, d, nil))
+			time.Sleep(time.Second)
+		}
+		time.Sleep(24 * time.Hour)
+		asked := 0
+		w.failOn(func(method string) error {
+			if method != "Referrers" {
+				return nil
+			}
+			if asked++; asked == 2 { // the second's; before and after it, the first's
+				return nil
+			}
+			return store.ErrUnavailable
+		})
+		stats, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), cascading)
+		require.ErrorIs(t, err, store.ErrUnavailable)
+		require.ErrorContains(t, err, digest.FromString("first").String(), "the error names the subject")
+		require.Equal(t, 1, stats.Manifests)
+		require.True(t, w.has(t, repository, digest.FromString("of first")))
+		w.failOn(nil)
+		require.Equal(t, 1, w.once(t, cascading).Manifests, "what failed is done the next time")
+	})
+}
+
 func TestReferrersStayWhoseSubjectIsBackOrWasNeverHere(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
