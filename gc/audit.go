@@ -2,6 +2,7 @@ package gc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,7 +19,8 @@ type AuditOptions struct {
 	After store.Key // go on after this key: AuditReport.Next of an audit that ended early
 	Batch int       // how many objects and rows are looked at at once; default 1000
 
-	// Deep reads all content and compares it with its digest. Otherwise, only sizes are compared.
+	// Deep reads all content that is an object, and compares it with its digest. Otherwise, only sizes are compared. What is inline
+	// in the index is not read: the database keeps it whole.
 	Deep bool
 	Rate int64 // bytes a second that are read at most; default as many as come
 
@@ -30,13 +32,15 @@ type AuditOptions struct {
 	// whose object is missing or is not what it should be, so that it reads as absent, and the next push of it heals it;
 	// unmarks content whose object is there, and right; and aborts unfinished multipart uploads of content's keys.
 	Repair  bool
+	Force   bool          // repair also with an index that names none of the objects, which is refused with ErrUnrelated otherwise
 	SafeAge time.Duration // younger objects that no row knows are left alone; default DefaultSafeAge
 
 	// Found is told of every finding as it is made, on the caller's goroutine; an error of it ends the audit. nil: they are
 	// only counted.
 	Found func(AuditFinding) error
 
-	// Progress is told how far the audit has come after every batch, and with Deep after every object that was read. nil: nobody is.
+	// Progress is told how far the audit has come after every batch, and with Deep after every MiB or so that was read. It must be
+	// quick. nil: nobody is.
 	Progress func(AuditReport)
 }
 
@@ -83,6 +87,9 @@ type AuditReport struct {
 	Done     bool              `json:"done"`           // there is nothing after it
 }
 
+// ErrUnrelated is told by [Audit] instead of condemning all that is stored.
+var ErrUnrelated = errors.New("the index names none of the objects that are stored")
+
 // Audit compares all objects with the index, in the order of their keys, a batch of each at a time, while everything else goes
 // on. What does not fit is looked at again before it is reported, in the order in which events make it: an object is deleted
 // before its row is forgotten, and is written after its row was made. So uploads and collections under way are neither
@@ -111,6 +118,9 @@ func Audit(ctx context.Context, meta Index, objects store.Objects, opts *AuditOp
 	setDefault(&a.options.SafeAge, DefaultSafeAge)
 	a.limiter = limiter{rate: a.options.Rate}
 	a.report.Next = a.options.After
+	if err := a.related(ctx); err != nil {
+		return a.report, fmt.Errorf("audit: %w", err)
+	}
 	if err := a.run(ctx); err != nil {
 		return a.report, fmt.Errorf("audit after key %q: %w", a.report.Next, err)
 	}
@@ -124,6 +134,39 @@ type audit struct {
 	options AuditOptions
 	limiter limiter
 	report  AuditReport
+}
+
+// related fails if a repair would condemn the objects of another index: if there are some, and not the first of them is known.
+func (a *audit) related(ctx context.Context) error {
+	if !a.options.Repair || a.options.Force {
+		return nil
+	}
+	rows, err := a.meta.StoredContents(ctx, "", 1)
+	if err != nil {
+		return fmt.Errorf("list contents: %w", err)
+	}
+	if len(rows) > 0 {
+		return nil
+	}
+	objects, err := a.objects.List(ctx, "", "", a.options.Batch)
+	if err != nil {
+		return fmt.Errorf("list objects: %w", err)
+	}
+	if len(objects) == 0 {
+		return nil
+	}
+	keys := make([]store.Key, len(objects))
+	for i, o := range objects {
+		keys[i] = o.Key
+	}
+	unknown, err := a.meta.UnknownKeys(ctx, keys)
+	if err != nil {
+		return fmt.Errorf("look for keys: %w", err)
+	}
+	if len(unknown) == len(keys) {
+		return ErrUnrelated
+	}
+	return nil
 }
 
 // run merges the two listings, which both come in the order of keys.

@@ -129,6 +129,44 @@ func TestAuditFindsEachPlantedFault(t *testing.T) {
 	}
 }
 
+func TestAuditTellsHowFarItHasReadALargeObject(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.push(t, repository, strings.Repeat("x", 5<<20))
+		var read []int64
+		w.audit(t, gc.AuditOptions{Deep: true, Progress: func(r gc.AuditReport) { read = append(read, r.Read>>20) }})
+		require.Equal(t, []int64{1, 2, 3, 4, 5, 5, 5}, read, "every MiB, at the object's end, and at the batch's")
+	})
+}
+
+func TestAuditDoesNotRepairWhatAnotherIndexMayKnow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, other := newWorld(), newWorld()
+		content := w.push(t, repository, "a")
+		time.Sleep(48 * time.Hour)
+		mistaken := &world{meta: other.meta, objects: w.objects, calls: map[string]int{}}
+		_, err := gc.Audit(t.Context(), mistaken.meta, mistaken.objects, &gc.AuditOptions{Repair: true})
+		require.ErrorIs(t, err, gc.ErrUnrelated)
+		require.Empty(t, mistaken.garbage(t), "nothing is condemned")
+		_, report := mistaken.audit(t, gc.AuditOptions{})
+		require.Equal(t, 1, report.Findings[gc.AuditOrphan], "what changes nothing is not refused")
+		_, report = mistaken.audit(t, gc.AuditOptions{Repair: true, Force: true})
+		require.Equal(t, 1, report.Repaired)
+
+		require.NoError(t, w.meta.DeleteContent(t.Context(), repository, content.Digest))
+		time.Sleep(24 * time.Hour)
+		w.once(t, nil)
+		w.write(t, store.NewBlobKey(), "orphan")
+		time.Sleep(24 * time.Hour)
+		_, report = w.audit(t, gc.AuditOptions{Repair: true})
+		require.Equal(t, 1, report.Repaired, "an index that names nothing but garbage is the right one")
+		_, report = other.audit(t, gc.AuditOptions{Repair: true})
+		require.Zero(t, report.Objects, "a registry that is empty has nothing to be refused for")
+	})
+}
+
 func TestAuditRepairsWhatCanBe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

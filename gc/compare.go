@@ -265,8 +265,8 @@ func (a *audit) dependents(ctx context.Context, row store.StoredContent) error {
 	}
 }
 
-// multiparts looks for unfinished multipart uploads of content's key: the answer to a Begin was lost, and it was sent again.
-// Content is finished, so nobody needs them.
+// multiparts looks for unfinished multipart uploads of content's key: a Begin was sent twice, by a driver that repeats what it got no
+// answer to, or on the way. Content is finished, so nobody needs them.
 func (a *audit) multiparts(ctx context.Context, row store.StoredContent) error {
 	begun, err := a.objects.Begun(ctx, row.Key)
 	if err != nil {

@@ -3,8 +3,6 @@ package gc
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,11 +13,11 @@ import (
 // on meanwhile.
 type policyStep struct {
 	*collector
-	next  time.Time // to begin
-	page  []string  // repositories to look at
-	after string    // the last one of the page
-	left  unmatched // nil: not begun
-	said  string    // patterns that were said to match nothing
+	next  time.Time  // to begin
+	page  []string   // repositories to look at
+	after string     // the last one of the page
+	left  *unmatched // nil: not begun
+	said  string     // what was said to match nothing
 }
 
 func (s *policyStep) due() bool {
@@ -42,8 +40,7 @@ func (s *policyStep) run(ctx context.Context, done *Stats) (got gain, err error)
 			s.after = s.page[len(s.page)-1]
 		}
 		repository := s.page[0]
-		s.left.see(repository)
-		if err := s.enforce(ctx, repository, done); err != nil {
+		if err := s.enforce(ctx, repository, s.left.see(repository), done); err != nil {
 			return nothing, err
 		}
 		s.page = s.page[1:]
@@ -51,18 +48,22 @@ func (s *policyStep) run(ctx context.Context, done *Stats) (got gain, err error)
 	return filled, nil
 }
 
-// end ends a run over all repositories, and says which patterns have matched none.
+// end ends a run over all repositories, and says what of the policies has matched nothing.
 func (s *policyStep) end(ctx context.Context) {
 	s.next = time.Now().Add(jitter(s.options.PolicyPause))
-	texts := strings.Join(slices.Sorted(maps.Keys(s.left)), ", ")
-	if texts != "" && texts != s.said {
-		s.options.Logger.WarnContext(ctx, "patterns of policies match no repository", "patterns", texts)
+	var found []string
+	for _, finding := range s.left.findings() {
+		found = append(found, finding.String())
 	}
-	s.said, s.left = texts, nil
+	said := strings.Join(found, "; ")
+	if said != "" && said != s.said {
+		s.options.Logger.WarnContext(ctx, "parts of the policies match nothing", "parts", said)
+	}
+	s.said, s.left = said, nil
 }
 
 // enforce deletes what the policy of a repository lets go.
-func (s *policyStep) enforce(ctx context.Context, repository string, done *Stats) error {
+func (s *policyStep) enforce(ctx context.Context, repository string, seeTag func(string), done *Stats) error {
 	policy := s.policies.of(repository)
 	if policy == nil {
 		return nil
@@ -77,7 +78,7 @@ func (s *policyStep) enforce(ctx context.Context, repository string, done *Stats
 		return nil
 	}
 	j := judgement{
-		meta: s.meta, policy: policy, repository: repository, now: time.Now(),
+		meta: s.meta, policy: policy, repository: repository, now: time.Now(), immutable: s.options.Immutable, seeTag: seeTag,
 		tag: func(ctx context.Context, expiry store.TagExpiry, _ string) error {
 			return count("tag "+expiry.Tag, s.meta.ExpireTag(ctx, expiry), &done.Tags)
 		},

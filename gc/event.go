@@ -43,6 +43,7 @@ type Stats struct {
 	Objects      int   `json:"objects"`      // that were deleted from the store, or were not there
 	Failed       int   `json:"failed"`       // objects that could not be deleted, for another time
 	Multiparts   int   `json:"multiparts"`   // multipart uploads that were aborted
+	NotAborted   int   `json:"notAborted"`   // multipart uploads of sessions that were ended, for another time
 	Manifests    int   `json:"manifests"`    // that policies deleted
 	Tags         int   `json:"tags"`         // that policies deleted
 	Pulls        int   `json:"pulls"`        // that were recorded
@@ -63,6 +64,7 @@ func (s *Stats) Add(other Stats) {
 	s.Objects += other.Objects
 	s.Failed += other.Failed
 	s.Multiparts += other.Multiparts
+	s.NotAborted += other.NotAborted
 	s.Manifests += other.Manifests
 	s.Tags += other.Tags
 	s.Pulls += other.Pulls

@@ -16,13 +16,13 @@ const (
 	FindContent  FindingKind = "content"  // with its last link
 	FindManifest FindingKind = "manifest" // that a policy lets go
 	FindTag      FindingKind = "tag"      // that a policy lets go
-	FindPattern  FindingKind = "pattern"  // of a policy, that matches no repository: nothing goes by it
+	FindPattern  FindingKind = "pattern"  // of a policy, that matches nothing: nothing goes, or stays, by it
 )
 
 // Finding is one thing that would go, and why.
 type Finding struct {
 	Kind       FindingKind   `json:"kind"`
-	Repository string        `json:"repository,omitempty"` // "" of what was a deleted repository's; the pattern, of one
+	Repository string        `json:"repository,omitempty"` // "" of what was a deleted repository's; of a pattern, itself or the policy's
 	Digest     digest.Digest `json:"digest,omitempty"`
 	Tag        string        `json:"tag,omitempty"`
 	Size       int64         `json:"size,omitempty"` // bytes that would be free

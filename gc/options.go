@@ -32,8 +32,12 @@ type Options struct {
 	Grace time.Duration
 
 	// Delay is how long an object is kept in the store after the index has stopped naming it, so that reads under way and signed
-	// URLs can finish: no URL may live as long. Default 1 h.
+	// URLs can finish. Default 1 h.
 	Delay time.Duration
+
+	// URLLife is how long the URLs work that the registry signs for its clients; what the registry was given. Delay has to be
+	// longer. 0: it signs none.
+	URLLife time.Duration
 
 	// Life is how long uploads last; what the registry was given. Default, for each of its fields, as [staging.Options] says.
 	Life store.Life
@@ -55,6 +59,10 @@ type Options struct {
 
 	Policies    []Policy      // for each repository, the first one that matches it; default none
 	PolicyPause time.Duration // between two runs of the policies over all repositories; default 1 h
+
+	// Immutable reports whether a tag is never moved or deleted; what the registry was given. Policies keep such a tag as one of
+	// [Policy].Keep. nil: none is.
+	Immutable func(repository, tag string) bool
 
 	// Pulls is what the registry was given to record pulls; nil: pulls are not known to the policies.
 	Pulls *Pulls
@@ -81,7 +89,7 @@ func (o *Options) complete() (Options, error) {
 		name  string
 		value time.Duration
 	}{
-		{"Grace", c.Grace}, {"Delay", c.Delay}, {"WriteTimeout", c.WriteTimeout}, {"Again", c.Again}, {"Pause", c.Pause},
+		{"Grace", c.Grace}, {"Delay", c.Delay}, {"URLLife", c.URLLife}, {"WriteTimeout", c.WriteTimeout}, {"Again", c.Again}, {"Pause", c.Pause},
 		{"PolicyPause", c.PolicyPause}, {"Life.Idle", c.Life.Idle}, {"Life.Total", c.Life.Total}, {"Life.Tombstone", c.Life.Tombstone},
 	} {
 		if d.value < 0 {
@@ -97,6 +105,9 @@ func (o *Options) complete() (Options, error) {
 	const hour, day = time.Hour, 24 * time.Hour
 	setDefault(&c.Grace, day)
 	setDefault(&c.Delay, hour)
+	if c.Delay <= c.URLLife {
+		return c, fmt.Errorf("gc options: Delay: %v is not longer than URLLife, %v: a signed URL would outlive the object that it leads to", c.Delay, c.URLLife)
+	}
 	setDefault(&c.Life.Idle, day)
 	setDefault(&c.Life.Total, 6*day)
 	setDefault(&c.Life.Tombstone, day)
@@ -106,6 +117,9 @@ func (o *Options) complete() (Options, error) {
 	setDefault(&c.Pause, time.Minute)
 	setDefault(&c.Batch, 1000)
 	setDefault(&c.PolicyPause, hour)
+	if c.Immutable == nil {
+		c.Immutable = func(string, string) bool { return false }
+	}
 	setDefault(&c.Logger, slog.New(slog.DiscardHandler))
 	return c, nil
 }

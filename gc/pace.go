@@ -22,16 +22,16 @@ type pace struct {
 
 func newPace(most int) *pace { return &pace{most: most, size: most} }
 
-// keep makes batches of a size of which one takes neither long nor next to nothing. An error says nothing about sizes, but
-// that smaller ones are safer.
+// keep makes batches of a size of which one takes neither long nor next to nothing. A batch that failed as a whole says nothing
+// about sizes, but that smaller ones are safer.
 func (p *pace) keep(run func(ctx context.Context, limit int, done *Stats) (gain, error)) func(context.Context, *Stats) (gain, error) {
 	return func(ctx context.Context, done *Stats) (gain, error) {
 		began := time.Now()
 		got, err := run(ctx, p.size, done)
 		switch took := time.Since(began); {
-		case err != nil || took > slow:
+		case err != nil && got == nothing || took > slow:
 			p.size = max(p.size/2, 1)
-		case took < fast:
+		case err == nil && took < fast:
 			p.size = min(p.size*2, p.most)
 		}
 		return got, err
@@ -44,8 +44,9 @@ const (
 	lastRetry  = time.Minute
 )
 
-// note remembers how a step went. It logs an error when it appears, when it becomes another one, and when it is over.
-func (c *collector) note(ctx context.Context, s *step, err error) {
+// backOff leaves a step that has failed alone for a while. It logs an error when it appears, when it becomes another one, and when it
+// is over.
+func (c *collector) backOff(ctx context.Context, s *step, _ gain, err error) {
 	if err == nil {
 		if s.said != "" {
 			c.options.Logger.InfoContext(ctx, "collecting goes on", "step", s.name, "failures", s.failures)

@@ -13,19 +13,24 @@ import (
 // one, so one without rules exempts what it matches from those after it.
 //
 // Whatever it says, these stay: a manifest that another one refers to, one that has a tag, a referrer whose subject is
-// here, and a tag by which the referrers of a subject that is here are found (sha256-…, as older clients make them). What is
+// here, an immutable tag, and a tag by which the referrers of a subject that is here are found (sha256-…, as older clients make them). What is
 // deleted becomes garbage like anything that a client deletes, after the same grace and delay.
 type Policy struct {
 	// Repositories are patterns for names of repositories. At least one.
 	Repositories []string
 
 	// Cascade takes the referrers of a manifest that was deleted along, by whomever, after the grace: signatures and the like.
-	// Those that have a tag stay. Without it, referrers outlive their subject.
+	// Those that have a tag stay, and those that were pushed since then: a subject may come later. Without it, referrers
+	// outlive their subject.
 	Cascade bool
 
 	// UntaggedOlderThan deletes manifests without a tag that were last pushed longer ago. 0: none. It counts from the push,
-	// not from when the tag went.
+	// not from when the tag went; one whose last tag a run of the policy deletes is left to the next run.
 	UntaggedOlderThan time.Duration
+
+	// Everything says again that what was pushed by digest may go as soon as UntaggedOlderThan says. It is needed below a day: to tag
+	// something, or to refer to it, may take somebody as long.
+	Everything bool
 
 	// Tags are rules by which tags are deleted; the manifest of one stays, without it. A tag that no rule matches stays. One that
 	// several rules match goes only if each of them lets it go.
@@ -45,7 +50,7 @@ type TagRule struct {
 	// Match are patterns for tags. At least one.
 	Match []string
 
-	// KeepLast is how many to keep, whatever their age. Those of [Policy.Keep] are not counted.
+	// KeepLast is how many to keep, whatever their age. Those of [Policy.Keep], and immutable ones, are not counted.
 	KeepLast int
 
 	// OlderThan is how old a tag has to be, since its last push. 0: any age.
@@ -58,6 +63,9 @@ type TagRule struct {
 
 // mostLast bounds what a rule has to remember.
 const mostLast = 10_000
+
+// leastUntagged is an age of manifests without tags that need not be said twice.
+const leastUntagged = 24 * time.Hour
 
 // ValidatePolicies checks policies as [Run] does. Its errors name the field, and tell all that is wrong.
 func ValidatePolicies(all []Policy) error {
@@ -110,6 +118,9 @@ func compilePolicy(field string, from Policy) (*policy, error) {
 	p.repositories = compile("repositories", from.Repositories)
 	p.keep = compile("keep", from.Keep)
 	check(from.UntaggedOlderThan >= 0, "untaggedOlderThan", "%v is negative", from.UntaggedOlderThan)
+	hasty := from.UntaggedOlderThan > 0 && from.UntaggedOlderThan < leastUntagged
+	check(from.Everything || !hasty, "everything",
+		"untaggedOlderThan could delete everything that was pushed by digest: let it be a day at least, or say so with everything: true")
 	check(from.KeepPulledWithin >= 0, "keepPulledWithin", "%v is negative", from.KeepPulledWithin)
 	p.rules = make([]tagRule, len(from.Tags))
 	for i, rule := range from.Tags {
@@ -143,27 +154,5 @@ func (p policies) hold() func(repository string) bool {
 	return func(repository string) bool {
 		policy := p.of(repository)
 		return policy != nil && policy.Cascade
-	}
-}
-
-// unmatched are patterns that no repository has matched yet.
-type unmatched map[string]pattern
-
-func (p policies) unmatched() unmatched {
-	left := unmatched{}
-	for _, policy := range p {
-		for _, pattern := range policy.repositories {
-			left[pattern.text] = pattern
-		}
-	}
-	return left
-}
-
-// see takes off what matches a repository.
-func (u unmatched) see(repository string) {
-	for text, pattern := range u {
-		if pattern.expr.MatchString(repository) {
-			delete(u, text)
-		}
 	}
 }

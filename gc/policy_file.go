@@ -18,6 +18,7 @@ type policyFile struct {
 		Repositories      []string `yaml:"repositories"`
 		Cascade           bool     `yaml:"cascade"`
 		UntaggedOlderThan string   `yaml:"untaggedOlderThan"`
+		Everything        bool     `yaml:"everything"`
 		KeepPulledWithin  string   `yaml:"keepPulledWithin"`
 		Keep              []string `yaml:"keep"`
 		Tags              []struct {
@@ -46,7 +47,7 @@ func ParsePolicies(text []byte) ([]Policy, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("parse policies: %w", err)
+		return nil, fmt.Errorf("parse policies: %w", explain(text, err))
 	}
 	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
 		return nil, errors.New("parse policies: more than one document")
@@ -65,6 +66,7 @@ func ParsePolicies(text []byte) ([]Policy, error) {
 			Repositories:      from.Repositories,
 			Cascade:           from.Cascade,
 			UntaggedOlderThan: age(from.UntaggedOlderThan, "policies[%d].untaggedOlderThan", i),
+			Everything:        from.Everything,
 			KeepPulledWithin:  age(from.KeepPulledWithin, "policies[%d].keepPulledWithin", i),
 			Keep:              from.Keep,
 		}

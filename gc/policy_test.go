@@ -1,10 +1,8 @@
 package gc_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +10,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ocikit/ocikit/gc"
@@ -120,6 +117,44 @@ func TestUntaggedManifestsGoThatNothingNeeds(t *testing.T) {
 	})
 }
 
+func TestPoliciesDecideBeforeAnythingGoes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 4 {
+			w.put(t, manifest{text: text(i), tags: []string{fmt.Sprint("v", i)}})
+			subject := w.put(t, manifest{text: fmt.Sprint("subject ", i)})
+			w.put(t, manifest{text: fmt.Sprint("referrer ", i), subject: subject})
+			w.put(t, manifest{text: fmt.Sprint("listed ", i), tags: []string{strings.Replace(subject.String(), ":", "-", 1)}})
+			time.Sleep(day)
+		}
+		time.Sleep(10 * day)
+		opts := with(gc.Policy{Repositories: []string{"**"}, UntaggedOlderThan: 2 * day, Tags: []gc.TagRule{{Match: []string{"**"}, KeepLast: 1}}})
+		first := w.requireForetold(t, opts)
+		require.Equal(t, 3, first.Tags)
+		require.Equal(t, 4, first.Manifests, "the subjects")
+		second := w.requireForetold(t, opts)
+		require.Equal(t, 4, second.Tags, "those that list referrers of what is gone")
+		require.Equal(t, 7, second.Manifests, "what has lost its last tag, or its subject, in the run before")
+		require.Equal(t, 4, w.requireForetold(t, opts).Manifests)
+		require.Equal(t, []string{"v3"}, w.tags(t, repository))
+		require.True(t, w.hasManifest(t, repository, text(3)))
+	})
+}
+
+func TestReferrerThatGoesForTwoReasonsIsToldOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		d := w.put(t, manifest{text: "image"})
+		w.put(t, manifest{text: "signature", subject: d})
+		require.NoError(t, w.meta.DeleteManifest(t.Context(), repository, d, nil))
+		time.Sleep(10 * day)
+		opts := with(gc.Policy{Repositories: []string{"**"}, Cascade: true, UntaggedOlderThan: 2 * day})
+		require.Equal(t, 1, w.requireForetold(t, opts).Manifests)
+	})
+}
+
 func TestPulledTagsStay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -153,6 +188,24 @@ func TestTagsThatListReferrersStayWithTheirSubject(t *testing.T) {
 			Repositories: []string{"**"}, Keep: []string{"latest"}, Tags: []gc.TagRule{{Match: []string{"**"}, KeepLast: 3}},
 		}))
 		require.ElementsMatch(t, []string{"latest", "v0", "v1", "v2", name(here)}, w.tags(t, repository))
+	})
+}
+
+func TestImmutableTagsStay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 4 {
+			for _, name := range []string{repository, "team/other"} {
+				w.put(t, manifest{repository: name, text: text(i), tags: []string{fmt.Sprint("v", i)}})
+			}
+			time.Sleep(day)
+		}
+		opts := with(gc.Policy{Repositories: []string{"**"}, Tags: []gc.TagRule{{Match: []string{"**"}, KeepLast: 1}}})
+		opts.Immutable = func(name, tag string) bool { return name == repository && (tag == "v1" || tag == "v3") }
+		require.Equal(t, 4, w.requireForetold(t, opts).Tags)
+		require.Equal(t, []string{"v1", "v2", "v3"}, w.tags(t, repository), "immutable tags stay, and are not counted among the last")
+		require.Equal(t, []string{"v3"}, w.tags(t, "team/other"))
 	})
 }
 
@@ -223,22 +276,6 @@ func TestWhatIsPushedOrPulledSinceItWasJudgedStays(t *testing.T) {
 	}
 }
 
-func TestPatternThatMatchesNothingIsSaidOnce(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		w.put(t, manifest{text: "a"})
-		var log bytes.Buffer
-		opts := with(gc.Policy{Repositories: []string{"team/**", "taem/**"}, UntaggedOlderThan: 100 * day})
-		opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		w.once(t, opts)
-		require.Equal(t, 1, strings.Count(log.String(), "WARN"))
-		require.Contains(t, log.String(), "taem/**")
-		found, _ := w.preview(t, opts)
-		require.Equal(t, []gc.Finding{{Kind: gc.FindPattern, Repository: "taem/**", Reason: "it matches no repository"}}, found)
-	})
-}
-
 func TestPolicyThatFailsGoesOnWithTheSameRepository(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -259,138 +296,6 @@ func TestPolicyThatFailsGoesOnWithTheSameRepository(t *testing.T) {
 		_, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), opts)
 		require.ErrorContains(t, err, "team/0")
 		require.Equal(t, 5, w.once(t, opts).Manifests)
-	})
-}
-
-func TestPolicyThatCouldDeleteEverythingIsRefusedUnlessSaidTwice(t *testing.T) {
-	t.Parallel()
-	rule := func(r gc.TagRule) []gc.Policy {
-		return []gc.Policy{{Repositories: []string{"**"}, Tags: []gc.TagRule{r}}}
-	}
-	for want, policies := range map[string][]gc.Policy{
-		"policies[0].tags[0].everything: the rule could": rule(gc.TagRule{Match: []string{"**"}, OlderThan: day}),
-		"policies[0].tags[0].everything: the":            rule(gc.TagRule{Match: []string{"v*", "*"}, OlderThan: day}),
-		"policies[0].tags[0].everything":                 rule(gc.TagRule{Match: []string{"pr-*"}}),
-		"policies[0].tags[0].match: no pattern":          rule(gc.TagRule{KeepLast: 1}),
-		`policies[0].tags[0].match[1]: pattern "a["`:     rule(gc.TagRule{Match: []string{"b", "a["}, KeepLast: 1}),
-		"policies[0].tags[0].keepLast: -1":               rule(gc.TagRule{Match: []string{"b"}, KeepLast: -1}),
-		"policies[0].tags[0].olderThan: -1ns":            rule(gc.TagRule{Match: []string{"b"}, OlderThan: -1}),
-		"policies[0].repositories: no pattern":           {{UntaggedOlderThan: day}},
-		"policies[0].repositories[0]: pattern":           {{Repositories: []string{"***"}}},
-		"policies[0].keep[0]: pattern":                   {{Repositories: []string{"a"}, Keep: []string{""}}},
-		"policies[0].untaggedOlderThan: -1ns":            {{Repositories: []string{"a"}, UntaggedOlderThan: -1}},
-		"policies[1].keepPulledWithin: -1ns":             {{Repositories: []string{"a"}}, {Repositories: []string{"a"}, KeepPulledWithin: -1}},
-	} {
-		assert.ErrorContains(t, gc.ValidatePolicies(policies), want)
-	}
-	for _, r := range []gc.TagRule{
-		{Match: []string{"**"}, OlderThan: day, Everything: true}, {Match: []string{"pr-*"}, Everything: true},
-		{Match: []string{"**"}, KeepLast: 1}, {Match: []string{"pr-*"}, OlderThan: day},
-	} {
-		assert.NoError(t, gc.ValidatePolicies(rule(r)))
-	}
-}
-
-func TestPoliciesAreParsedStrictly(t *testing.T) {
-	t.Parallel()
-	want := []gc.Policy{{
-		Repositories: []string{"team/**"}, Cascade: true, UntaggedOlderThan: 30 * day, KeepPulledWithin: 12 * time.Hour, Keep: []string{"latest"},
-		Tags: []gc.TagRule{{Match: []string{"pr-*"}, KeepLast: 5, OlderThan: 7 * day}, {Match: []string{"*"}, Everything: true}},
-	}}
-	for _, text := range []string{`
-policies:
-  - repositories: [team/**]
-    cascade: true
-    untaggedOlderThan: 30d
-    keepPulledWithin: 12h
-    keep: [latest]
-    tags:
-      - {match: [pr-*], keepLast: 5, olderThan: 168h}
-      - {match: ["*"], everything: true}
-`, `{"policies": [{"repositories": ["team/**"], "cascade": true, "untaggedOlderThan": "30d", "keepPulledWithin": "12h", "keep": ["latest"],
-"tags": [{"match": ["pr-*"], "keepLast": 5, "olderThan": "7d"}, {"match": ["*"], "everything": true}]}]}`} {
-		got, err := gc.ParsePolicies([]byte(text))
-		require.NoError(t, err)
-		require.Equal(t, want, got)
-	}
-	none, err := gc.ParsePolicies(nil)
-	require.NoError(t, err)
-	require.Empty(t, none)
-	for text, want := range map[string]string{
-		"policies: [{repositories: [a], untaggedOlderthan: 3d}]":              "untaggedOlderthan",
-		"policies: [{repositories: [a], untaggedOlderThan: 3}]":               `policies[0].untaggedOlderThan: age "3"`,
-		"policies: [{repositories: [a], keepPulledWithin: 3 days}]":           `policies[0].keepPulledWithin: age "3 days"`,
-		"policies: [{repositories: [a], keepPulledWithin: -3d}]":              `policies[0].keepPulledWithin: age "-3d"`,
-		"policies: [{repositories: [a], tags: [{match: [a], olderThan: x}]":   "",
-		"policies: [{repositories: [a], tags: [{match: [a], olderThan: x}]}]": `policies[0].tags[0].olderThan: age "x"`,
-		"policies: [{repositories: [a], tags: [{match: [a]}]}]":               "policies[0].tags[0].everything",
-		"a: 1":                              "field a not found",
-		"policies: []\n---\npolicies: []\n": "more than one document",
-	} {
-		_, err := gc.ParsePolicies([]byte(text))
-		require.ErrorContains(t, err, want, text)
-	}
-}
-
-func FuzzParsePolicies(f *testing.F) {
-	f.Add([]byte("policies: [{repositories: [a], untaggedOlderThan: 3d, tags: [{match: [a*], keepLast: 3}]}]"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		policies, err := gc.ParsePolicies(text)
-		if err == nil {
-			require.NoError(t, gc.ValidatePolicies(policies), "what is parsed is valid")
-		}
-	})
-}
-
-func TestPullsAreRecordedOffThePathAndBounded(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		pulls := gc.NewPulls(3)
-		opts := &gc.Options{Pulls: pulls}
-		w.put(t, manifest{text: "a", tags: []string{"v1"}})
-		time.Sleep(day)
-		for range 100 {
-			pulls.Record(repository, digest.FromString("a"), "v1")
-		}
-		stats := w.once(t, opts)
-		require.Equal(t, 1, stats.Pulls, "a manifest that is pulled often is recorded once")
-		require.Zero(t, stats.DroppedPulls)
-		tags, err := w.meta.TagRecords(t.Context(), repository, "", 10)
-		require.NoError(t, err)
-		require.True(t, tags[0].Pulled.Equal(time.Now()))
-
-		pulls.Record(repository, digest.FromString("a"), "v1")
-		require.Zero(t, w.once(t, opts).Pulls, "it was recorded a moment ago")
-		for i := range 10 {
-			pulls.Record(repository, digest.FromString(text(i)), "")
-		}
-		stats = w.once(t, opts)
-		require.Equal(t, 3, stats.Pulls)
-		require.Equal(t, 7, stats.DroppedPulls, "what comes when it is full is dropped, and counted")
-		time.Sleep(time.Hour)
-		w.once(t, opts)
-		pulls.Record(repository, digest.FromString(text(0)), "")
-		time.Sleep(time.Hour)
-		require.Equal(t, 1, w.once(t, opts).Pulls)
-		pulls.Record(repository, digest.FromString(text(0)), "")
-		require.Equal(t, 1, w.once(t, opts).Pulls, "it is recorded again after an hour")
-	})
-}
-
-func TestPullsWaitWhileTheIndexIsAway(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		pulls := gc.NewPulls(0)
-		pulls.Record(repository, "sha256:a", "")
-		w.failOn(func(string) error { return store.ErrUnavailable })
-		_, err := pulls.Flush(t.Context(), w.index())
-		require.ErrorIs(t, err, store.ErrUnavailable)
-		w.failOn(nil)
-		stats, err := pulls.Flush(t.Context(), w.index())
-		require.NoError(t, err)
-		require.Equal(t, 1, stats.Pulls)
 	})
 }
 

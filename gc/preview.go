@@ -3,8 +3,6 @@ package gc
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -15,15 +13,17 @@ import (
 // Preview tells what [Once] would do now, and changes nothing: each is called for everything that would go, and an error of
 // it ends the preview. The stats count the links, contents and their bytes that a review would take, and the tags and
 // manifests that policies would let go. What would only follow later is not told: contents of manifests that go now have
-// a grace to come, and objects whose content has gone already are on their way out.
+// a grace to come. Neither is what has been decided before: objects whose content has gone already, and uploads that have
+// outlived their life, are on their way out.
 //
-// It holds a page at a time, and beside it the digests of contents that several repositories, or none any more, had a link to.
+// It holds a page at a time, and beside it the digests of contents that several repositories, or none any more, had a link to,
+// and of referrers that go with their subject.
 func Preview(ctx context.Context, meta Index, opts *Options, each func(Finding) error) (Stats, error) {
 	c, err := newCollector(meta, nil, opts)
 	if err != nil {
 		return Stats{}, err
 	}
-	p := preview{collector: c, each: each, now: time.Now(), counted: map[digest.Digest]struct{}{}}
+	p := preview{collector: c, each: each, now: time.Now(), counted: map[digest.Digest]struct{}{}, follow: map[store.ManifestAt]struct{}{}}
 	if err := p.candidates(ctx); err != nil {
 		return p.stats, err
 	}
@@ -34,7 +34,8 @@ type preview struct {
 	*collector
 	each    func(Finding) error
 	now     time.Time
-	counted map[digest.Digest]struct{} // contents that several candidates may tell of
+	counted map[digest.Digest]struct{}    // contents that several candidates may tell of
+	follow  map[store.ManifestAt]struct{} // referrers that go with their subject
 }
 
 // candidates looks at all candidates that are due.
@@ -115,10 +116,11 @@ func (p *preview) cascades(ctx context.Context, subject store.Candidate) error {
 	}
 	return eachReferrer(ctx, p.meta, subject, func(d digest.Digest) error {
 		record, err := p.record(ctx, subject.Repository, d)
-		if err != nil || record.Digest != d || record.Tagged || record.Parent {
+		if err != nil || record.Digest != d || record.Tagged || record.Parent || record.Pushed.After(subject.Touched) {
 			return err
 		}
 		p.stats.Manifests++
+		p.follow[store.ManifestAt{Repository: subject.Repository, Digest: d}] = struct{}{}
 		return p.tell(Finding{
 			Kind: FindManifest, Repository: subject.Repository, Digest: d, Size: record.Size,
 			Reason: fmt.Sprintf("its subject %s was deleted", subject.Digest),
@@ -151,8 +153,7 @@ func (p *preview) repositories(ctx context.Context) error {
 		}
 		for _, repository := range page {
 			after = repository
-			left.see(repository)
-			if err := p.repository(ctx, repository); err != nil {
+			if err := p.repository(ctx, repository, left.see(repository)); err != nil {
 				return err
 			}
 		}
@@ -160,26 +161,29 @@ func (p *preview) repositories(ctx context.Context) error {
 			break
 		}
 	}
-	for _, text := range slices.Sorted(maps.Keys(left)) {
-		if err := p.tell(Finding{Kind: FindPattern, Repository: text, Reason: "it matches no repository"}); err != nil {
+	for _, finding := range left.findings() {
+		if err := p.tell(finding); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *preview) repository(ctx context.Context, repository string) error {
+func (p *preview) repository(ctx context.Context, repository string, seeTag func(string)) error {
 	policy := p.policies.of(repository)
 	if policy == nil {
 		return nil
 	}
 	j := judgement{
-		meta: p.meta, policy: policy, repository: repository, now: p.now,
+		meta: p.meta, policy: policy, repository: repository, now: p.now, immutable: p.options.Immutable, seeTag: seeTag,
 		tag: func(_ context.Context, expiry store.TagExpiry, reason string) error {
 			p.stats.Tags++
 			return p.tell(Finding{Kind: FindTag, Repository: repository, Digest: expiry.Digest, Tag: expiry.Tag, Reason: reason})
 		},
 		manifest: func(_ context.Context, expiry store.ManifestExpiry, size int64, reason string) error {
+			if _, told := p.follow[store.ManifestAt{Repository: repository, Digest: expiry.Digest}]; told {
+				return nil
+			}
 			p.stats.Manifests++
 			return p.tell(Finding{Kind: FindManifest, Repository: repository, Digest: expiry.Digest, Size: size, Reason: reason})
 		},

@@ -127,13 +127,16 @@ func TestReferrersGoWithTheirSubjectWhereThePolicyCascades(t *testing.T) {
 			w.put(t, manifest{repository: name, text: "index", tags: []string{"index"}, children: []digest.Digest{parent}})
 			require.NoError(t, w.meta.DeleteManifest(ctx, name, d, nil))
 		}
+		time.Sleep(time.Hour)
+		late := w.put(t, manifest{text: "late", subject: deleted[repository]})
+		time.Sleep(22 * time.Hour)
 		w.once(t, cascading)
 		has := func(name, which string) bool {
 			_, err := w.meta.Manifest(ctx, name, store.ManifestRef{Digest: referrers[name][which]})
 			return err == nil
 		}
 		require.True(t, has(repository, "signature"), "referrers have the grace that their subject has")
-		time.Sleep(24 * time.Hour)
+		time.Sleep(time.Hour)
 
 		found, stats := w.preview(t, cascading)
 		require.Equal(t, 1, stats.Manifests)
@@ -147,12 +150,44 @@ func TestReferrersGoWithTheirSubjectWhereThePolicyCascades(t *testing.T) {
 		require.True(t, has(repository, "tagged"), "a referrer with a tag stays")
 		require.True(t, has(repository, "needed"), "a referrer that a manifest refers to stays")
 		require.True(t, has(repository, "nested"))
+		require.True(t, w.has(t, repository, late), "a referrer that was pushed since its subject was deleted stays")
 		for which := range referrers["other/app"] {
 			require.True(t, has("other/app", which), "where nothing says cascade, referrers stay")
 		}
 		time.Sleep(24 * time.Hour)
 		require.Equal(t, 1, w.once(t, cascading).Manifests)
 		require.False(t, has(repository, "nested"), "referrers of referrers follow")
+	})
+}
+
+func TestCascadeThatFailsKeepsNoOtherWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for _, name := range []string{"first", "second"} {
+			d := w.put(t, manifest{text: name})
+			w.put(t, manifest{text: "of " + name, subject: d})
+			require.NoError(t, w.meta.DeleteManifest(t.Context(), repository, d, nil))
+			time.Sleep(time.Second)
+		}
+		time.Sleep(24 * time.Hour)
+		asked := 0
+		w.failOn(func(method string) error {
+			if method != "Referrers" {
+				return nil
+			}
+			if asked++; asked == 2 { // the second's; before and after it, the first's
+				return nil
+			}
+			return store.ErrUnavailable
+		})
+		stats, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), cascading)
+		require.ErrorIs(t, err, store.ErrUnavailable)
+		require.ErrorContains(t, err, digest.FromString("first").String(), "the error names the subject")
+		require.Equal(t, 1, stats.Manifests)
+		require.True(t, w.has(t, repository, digest.FromString("of first")))
+		w.failOn(nil)
+		require.Equal(t, 1, w.once(t, cascading).Manifests, "what failed is done the next time")
 	})
 }
 

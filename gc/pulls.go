@@ -3,6 +3,7 @@ package gc
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 // DefaultPulls is how many pulls [NewPulls] keeps by default until they are recorded.
 const DefaultPulls = 10_000
 
-// Pulls gathers which manifests were pulled, off the client's path, until [Run] records them. It is a sample: what was
+// Pulls gathers which manifests were pulled, off the client's path, until [Run], or [Pulls.Run], records them. It is a sample: what was
 // pulled a moment ago is not gathered again, so that a manifest that everybody pulls costs a row's update about once
 // in an hour. Make one with [NewPulls], and hand its Record to the registry; it is safe for concurrent use.
 type Pulls struct {
@@ -87,8 +88,29 @@ func (p *Pulls) putBack(pulls []store.Pull) {
 	p.pending = append(pulls, p.pending...)
 }
 
-// Flush records the pulls that wait. [Run] and [Once] do it; only who runs neither, beside a registry that gathers pulls, has
-// to. After an error, what was not recorded waits again.
+// Run records pulls until ctx ends, on the caller's goroutine, and then the last ones, and returns nil. It is for a registry that
+// leaves collecting to others: their policies keep only what they know to be pulled. [Run] with Options.Pulls does the
+// same beside its other work. Of opts, which may be nil, only Pause, Logger and Observe are looked at; an error of them is returned at once.
+func (p *Pulls) Run(ctx context.Context, meta Index, opts *Options) error {
+	o := &Options{Pulls: p}
+	if opts != nil {
+		o.Pause, o.Logger, o.Observe = opts.Pause, opts.Logger, opts.Observe
+	}
+	c, err := newCollector(meta, nil, o)
+	if err != nil {
+		return err
+	}
+	c.steps = slices.DeleteFunc(c.steps, func(s *step) bool { return s.name != StepPulls })
+	for ctx.Err() == nil {
+		c.round(ctx)
+		c.rest(ctx)
+	}
+	c.leave(ctx)
+	return nil
+}
+
+// Flush records the pulls that wait. [Run], [Once] and [Pulls.Run] do it; only who runs none of them, beside a registry that
+// gathers pulls, has to. After an error, what was not recorded waits again.
 func (p *Pulls) Flush(ctx context.Context, meta Index) (Stats, error) {
 	var done Stats
 	pulls, dropped := p.take()

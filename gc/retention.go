@@ -18,23 +18,55 @@ import (
 // records is how many tags or manifests are asked for at once.
 const records = 500
 
-// judgement is one run of a policy over a repository. It decides on what it sees; whoever deletes lets the index look
-// again at all of it.
+// judgement is one run of a policy over a repository. It decides on all that it sees before anything of it goes, so that what
+// goes is what a preview tells: a manifest whose last tag goes is one without tags in the next run. Whoever deletes lets the
+// index look again at all that was decided by.
 type judgement struct {
 	meta       Index
 	policy     *policy
 	repository string
 	now        time.Time
+	immutable  func(repository, tag string) bool
+	seeTag     func(name string) // is told of every tag, if there are rules for tags
 	tag        func(ctx context.Context, expiry store.TagExpiry, reason string) error
 	manifest   func(ctx context.Context, expiry store.ManifestExpiry, size int64, reason string) error
+
+	decided []func(ctx context.Context) error // what is to be called
 }
+
+// mostDecided bounds what a judgement has to remember. Of a repository of which more goes, what goes first counts already in
+// what is decided on the rest.
+const mostDecided = 10_000
 
 // run calls tag and manifest for each that the policy lets go.
 func (j *judgement) run(ctx context.Context) error {
+	if err := j.manifests(ctx); err != nil {
+		return err
+	}
 	if err := j.tags(ctx); err != nil {
 		return err
 	}
-	return j.manifests(ctx)
+	return j.carryOut(ctx)
+}
+
+// decide remembers a decision.
+func (j *judgement) decide(ctx context.Context, decision func(ctx context.Context) error) error {
+	j.decided = append(j.decided, decision)
+	if len(j.decided) < mostDecided {
+		return nil
+	}
+	return j.carryOut(ctx)
+}
+
+// carryOut does what was decided.
+func (j *judgement) carryOut(ctx context.Context) error {
+	for _, decision := range j.decided {
+		if err := decision(ctx); err != nil {
+			return err
+		}
+	}
+	j.decided = j.decided[:0]
+	return nil
 }
 
 // tags looks at all tags twice: first for the newest of each rule, then at each of them.
@@ -44,7 +76,8 @@ func (j *judgement) tags(ctx context.Context) error {
 	}
 	last := make([]newest, len(j.policy.rules))
 	err := j.eachTag(ctx, func(t store.TagRecord) error {
-		if subjectOf(t.Name) == "" && !j.policy.keep.match(t.Name) {
+		j.seeTag(t.Name)
+		if subjectOf(t.Name) == "" && !j.keeps(t.Name) {
 			for i, rule := range j.policy.rules {
 				if rule.match.match(t.Name) {
 					last[i].add(t, rule.KeepLast)
@@ -64,15 +97,21 @@ func (j *judgement) tags(ctx context.Context) error {
 		if kept, err := j.hasSubject(ctx, subjectOf(t.Name)); kept || err != nil {
 			return err
 		}
-		return j.tag(ctx, store.TagExpiry{
+		expiry := store.TagExpiry{
 			Repository: j.repository, Tag: t.Name, Digest: t.Digest, Quiet: quiet(j.now, t.Pushed, t.Pulled, floors),
-		}, reason)
+		}
+		return j.decide(ctx, func(ctx context.Context) error { return j.tag(ctx, expiry, reason) })
 	})
+}
+
+// keeps reports whether a tag stays, whatever the rules say.
+func (j *judgement) keeps(tag string) bool {
+	return j.policy.keep.match(tag) || j.immutable(j.repository, tag)
 }
 
 // tagReason tells why a tag may go, or "", and the ages that it was decided by.
 func (j *judgement) tagReason(t store.TagRecord, last []newest) (reason string, floors []time.Duration) {
-	if j.policy.keep.match(t.Name) || j.pulledLately(t.Pulled) {
+	if j.keeps(t.Name) || j.pulledLately(t.Pulled) {
 		return "", nil
 	}
 	floors = []time.Duration{j.policy.KeepPulledWithin}
@@ -112,10 +151,12 @@ func (j *judgement) manifests(ctx context.Context) error {
 		if kept, err := j.hasSubject(ctx, m.Subject); kept || err != nil {
 			return err
 		}
-		return j.manifest(ctx, store.ManifestExpiry{
+		expiry := store.ManifestExpiry{
 			Repository: j.repository, Digest: m.Digest, Orphan: true,
 			Quiet: quiet(j.now, m.Pushed, m.Pulled, []time.Duration{least, j.policy.KeepPulledWithin}),
-		}, m.Size, fmt.Sprintf("no tag, and pushed %s ago, more than %s", ago(age), ago(least)))
+		}
+		reason := fmt.Sprintf("no tag, and pushed %s ago, more than %s", ago(age), ago(least))
+		return j.decide(ctx, func(ctx context.Context) error { return j.manifest(ctx, expiry, m.Size, reason) })
 	})
 }
 

@@ -20,24 +20,29 @@ func (c *collector) review(ctx context.Context, limit int, done *Stats) (gain, e
 	done.Candidates, done.Left = reviewed.Candidates, reviewed.Left
 	done.Links, done.Contents, done.Bytes = reviewed.Links, reviewed.Contents, reviewed.Bytes
 	got := gainOf(reviewed.Candidates, max(limit-reviewed.Left, 1))
+	var failed []error
 	for _, held := range reviewed.Held {
-		if err := c.cascade(ctx, held, done); err != nil {
-			return got, err
+		err := c.cascade(ctx, held, done)
+		if err == nil {
+			err = c.meta.SettleCandidate(ctx, held)
 		}
-		if err := c.meta.SettleCandidate(ctx, held); err != nil {
-			return got, fmt.Errorf("settle candidate: %w", err)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("of subject %s in %s: %w", held.Digest, held.Repository, err))
+			continue
 		}
 		got = filled // the next review decides on it
 	}
-	return got, nil
+	return got, firstOf("cascade", failed)
 }
 
-// cascade deletes the referrers of a subject that was deleted. One that has a tag, or that another manifest needs, stays, and
-// all of them do if the subject has come back meanwhile. What it deletes is a candidate itself, so that its own referrers
+// cascade deletes the referrers of a subject that was deleted. One that has a tag, or that another manifest needs, or that was
+// pushed since the subject was deleted, stays, and all of them do if the subject has come back meanwhile. What it deletes is a candidate itself, so that its own referrers
 // follow.
 func (c *collector) cascade(ctx context.Context, subject store.Candidate, done *Stats) error {
 	return eachReferrer(ctx, c.meta, subject, func(d digest.Digest) error {
-		err := c.meta.ExpireManifest(ctx, store.ManifestExpiry{Repository: subject.Repository, Digest: d, Orphan: true})
+		err := c.meta.ExpireManifest(ctx, store.ManifestExpiry{
+			Repository: subject.Repository, Digest: d, Orphan: true, PushedBy: subject.Touched,
+		})
 		switch {
 		case err == nil:
 			done.Manifests++

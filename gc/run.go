@@ -19,7 +19,7 @@ func Run(ctx context.Context, meta Index, objects store.Objects, opts *Options) 
 	}
 	for ctx.Err() == nil {
 		began := time.Now()
-		if got, _ := c.round(ctx); got == filled {
+		if c.round(ctx) == filled {
 			c.yield(ctx, time.Since(began))
 		} else {
 			c.rest(ctx)
@@ -30,22 +30,30 @@ func Run(ctx context.Context, meta Index, objects store.Objects, opts *Options) 
 }
 
 // Once records the pulls, runs the policies over all repositories, and collects until nothing is due that it can do: for
-// programs that are started by hand or by a clock. It returns what it did also with an error, which is that of every step
-// that failed in its last round. What a grace or a delay protects is left for another time. opts may be nil.
+// programs that are started by hand or by a clock. A step that fails goes on as long as it does something all the same, and is
+// then left alone, while the others go on. So it returns what it did also with an error, which is the last one of each step
+// that failed, and is not logged. What a grace or a delay protects is left for another time. opts may be nil.
 func Once(ctx context.Context, meta Index, objects store.Objects, opts *Options) (Stats, error) {
 	c, err := newCollector(meta, objects, opts)
 	if err != nil {
 		return Stats{}, err
 	}
-	for {
-		got, err := c.round(ctx)
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil || got == nothing {
-			return c.stats, err
+	failed := map[Step]error{}
+	c.note = func(_ context.Context, s *step, got gain, err error) {
+		if err != nil {
+			failed[s.name], s.left = err, got == nothing
 		}
 	}
+	for ctx.Err() == nil {
+		if c.round(ctx) == nothing {
+			break
+		}
+	}
+	var errs []error
+	for _, s := range c.steps {
+		errs = append(errs, failed[s.name])
+	}
+	return c.stats, errors.Join(append(errs, ctx.Err())...)
 }
 
 // collector is one that is running. It is used by one goroutine.
@@ -57,6 +65,8 @@ type collector struct {
 	steps    []*step
 	work     store.Work // what was due when the round began
 	stats    Stats
+
+	note func(ctx context.Context, s *step, got gain, err error) // how a step went; not called when ctx has ended
 }
 
 // step is a kind of work, and how it goes.
@@ -66,6 +76,7 @@ type step struct {
 	// run does one batch of it, and tells what it did, and how far it got.
 	run func(ctx context.Context, done *Stats) (gain, error)
 
+	left     bool      // not to be tried again
 	failures int       // in a row
 	after    time.Time // not to be tried before
 	said     string    // the kind of error that was logged, or ""
@@ -97,6 +108,7 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 		return nil, err
 	}
 	c := &collector{meta: meta, objects: objects, options: options}
+	c.note = c.backOff
 	if c.policies, err = compilePolicies(options.Policies); err != nil {
 		return nil, fmt.Errorf("gc options: %w", err)
 	}
@@ -116,28 +128,22 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 	return c, nil
 }
 
-// round takes one batch of each kind of work that is due. A kind that fails is left alone for a while; the others go on.
-func (c *collector) round(ctx context.Context) (got gain, err error) {
+// round takes one batch of each kind of work that is due. A kind that fails is left alone; the others go on.
+func (c *collector) round(ctx context.Context) (got gain) {
 	c.work = store.Work{}
-	var errs []error
 	for _, s := range c.steps {
-		if ctx.Err() != nil || !s.due() || time.Now().Before(s.after) {
-			continue
+		if ctx.Err() == nil && !s.left && !time.Now().Before(s.after) && s.due() {
+			got = max(got, c.take(ctx, s))
 		}
-		step, err := c.take(ctx, s)
-		if err != nil && ctx.Err() == nil {
-			errs = append(errs, err)
-		}
-		got = max(got, step)
 	}
-	return got, errors.Join(errs...)
+	return got
 }
 
 // take takes a step.
-func (c *collector) take(ctx context.Context, s *step) (got gain, err error) {
+func (c *collector) take(ctx context.Context, s *step) gain {
 	var done Stats
 	began := time.Now()
-	got, err = s.run(ctx, &done)
+	got, err := s.run(ctx, &done)
 	if err != nil {
 		err = fmt.Errorf("collect %s: %w", s.name, err)
 	}
@@ -146,9 +152,9 @@ func (c *collector) take(ctx context.Context, s *step) (got gain, err error) {
 		c.options.Observe(Event{Step: s.name, Took: time.Since(began), Stats: done, Err: err})
 	}
 	if ctx.Err() == nil { // else it says nothing about the step
-		c.note(ctx, s, err)
+		c.note(ctx, s, got, err)
 	}
-	return got, err
+	return got
 }
 
 // look asks what is due.

@@ -63,184 +63,45 @@ func TestRoundWithoutWorkIsOneProbe(t *testing.T) {
 	})
 }
 
-func TestThousandObjectsAreOneDelete(t *testing.T) {
+func TestOnceGoesOnWithWhatDoesNotFail(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		for i := range 1000 {
-			w.push(t, repository, text(i))
+		var log bytes.Buffer
+		opts := &gc.Options{Batch: 4, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		locked := map[store.Key]bool{}
+		for i := range 40 {
+			if content := w.push(t, repository, text(i)); i%5 == 0 {
+				locked[content.Key] = true
+			}
 		}
 		time.Sleep(24 * time.Hour)
-		require.Equal(t, 1000, w.once(t, nil).Contents)
-		clear(w.calls)
-		time.Sleep(time.Hour)
-		require.Equal(t, 1000, w.once(t, nil).Objects)
-		require.Equal(t, map[string]int{"Due": 2, "TakeGarbage": 1, "Delete": 1, "ForgetGarbage": 1}, w.calls,
-			"finished content needs no look for multipart uploads, and goes at once")
-		require.Empty(t, w.stored(t))
-	})
-}
-
-func TestAbandonedUploadsAreEndedAndLeaveNothing(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		ctx := t.Context()
-		id, key := store.NewID(), store.NewBlobKey()
-		ref := store.SessionRef{ID: id, Repository: repository}
-		require.NoError(t, w.meta.CreateSession(ctx, id, repository, ""))
-		session, err := w.meta.ClaimSession(ctx, store.Claim{SessionRef: ref, Reserve: store.Reservation{Blob: key, Tail: store.NewUploadKey(id)}})
-		require.NoError(t, err)
-		lost, err := w.objects.Begin(ctx, key) // its answer was lost
-		require.NoError(t, err)
-		begun, err := w.objects.Begin(ctx, key)
-		require.NoError(t, err)
-		progress := session.Progress
-		progress.Multipart = begun
-		require.NoError(t, w.objects.Put(ctx, session.Reserved.Tail, strings.NewReader("tail"), 4))
-		require.NoError(t, w.meta.SaveSession(ctx, store.Save{
-			ID: id, Version: session.Version, Progress: progress, Tail: &store.Tail{Key: session.Reserved.Tail, Size: 4},
-		}))
-		time.Sleep(24*time.Hour - time.Second)
-		w.once(t, nil)
-		_, err = w.meta.Session(ctx, ref)
-		require.NoError(t, err, "an upload lives for a day without a byte")
-
-		time.Sleep(time.Second)
-		stats := w.once(t, nil)
-		require.Equal(t, 1, stats.Sessions)
-		require.Equal(t, 1, stats.Multiparts, "the multipart upload that is known is aborted at once")
-		_, err = w.meta.Session(ctx, ref)
-		require.ErrorIs(t, err, store.ErrSessionUnknown)
-		left, err := w.objects.Begun(ctx, key)
-		require.NoError(t, err)
-		require.Equal(t, []store.Multipart{lost}, left)
-
-		time.Sleep(time.Hour)
-		stats = w.once(t, nil)
-		require.Equal(t, 1, stats.Multiparts, "one that only the store knows is found by its key")
-		left, err = w.objects.Begun(ctx, key)
-		require.NoError(t, err)
-		require.Empty(t, left)
-		require.Empty(t, w.stored(t))
-		require.Empty(t, w.garbage(t))
-		require.Zero(t, w.count("List"))
-	})
-}
-
-func TestUnfinishedKeysOutliveAnyWrite(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		ctx := t.Context()
-		id := store.NewID()
-		require.NoError(t, w.meta.CreateSession(ctx, id, repository, ""))
-		_, err := w.meta.ClaimSession(ctx, store.Claim{
-			SessionRef: store.SessionRef{ID: id, Repository: repository}, Reserve: store.Reservation{Blob: store.NewBlobKey()},
+		w.once(t, opts)
+		w.put(t, manifest{repository: "team/gone", text: "of a deleted repository"})
+		require.NoError(t, w.meta.DeleteRepository(t.Context(), "team/gone"))
+		require.NoError(t, w.meta.CreateSession(t.Context(), store.NewID(), repository, ""))
+		time.Sleep(24 * time.Hour)
+		w.calls = map[string]int{}
+		w.failOn(func(method string) error {
+			if method == "EndSessions" || method == "RecordPulls" {
+				return errors.New("away: " + method)
+			}
+			return nil
 		})
-		require.NoError(t, err)
-		_, err = w.meta.DropSession(ctx, store.SessionRef{ID: id, Repository: repository})
-		require.NoError(t, err)
-		opts := &gc.Options{Delay: time.Second, WriteTimeout: 10 * time.Minute}
-		time.Sleep(11*time.Minute - time.Second)
-		require.Zero(t, w.once(t, opts).Objects, "a late write may still come")
-		time.Sleep(time.Second)
-		require.Equal(t, 1, w.once(t, opts).Objects)
-	})
-}
-
-// stubborn is objects whose multipart uploads survive some aborts: parts were on their way.
-type stubborn struct {
-	store.Objects
-	mu   sync.Mutex
-	left int
-}
-
-func (o *stubborn) Abort(ctx context.Context, m store.Multipart) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.left > 0 {
-		o.left--
-		return nil
-	}
-	return o.Objects.Abort(ctx, m)
-}
-
-func TestKeyIsForgottenOnlyOnceItsMultipartUploadsAreGone(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		ctx := t.Context()
-		key := store.NewBlobKey()
-		_, err := w.objects.Begin(ctx, key)
-		require.NoError(t, err)
-		require.NoError(t, w.objects.Put(ctx, key, strings.NewReader("x"), 1))
-		condemned, err := w.meta.CondemnKeys(ctx, []store.Key{key})
-		require.NoError(t, err)
-		require.Len(t, condemned, 1)
-		time.Sleep(time.Hour)
-
-		objects := &stubborn{Objects: w.hookedObjects(), left: 4}
-		stats, err := gc.Once(ctx, w.index(), objects, nil)
-		require.ErrorContains(t, err, "survives")
-		require.Equal(t, 1, stats.Failed)
-		require.True(t, w.hasObject(t, key), "the object goes after its multipart uploads")
-		require.Len(t, w.garbage(t), 1, "what is not gone is not forgotten")
-		require.Zero(t, w.count("Delete"))
-
-		stats, err = gc.Once(ctx, w.index(), objects, nil)
-		require.NoError(t, err)
-		require.Zero(t, stats.Objects, "it is put off")
-		time.Sleep(10 * time.Minute)
-		stats, err = gc.Once(ctx, w.index(), objects, nil)
-		require.NoError(t, err)
-		require.Equal(t, 1, stats.Objects)
-		require.False(t, w.hasObject(t, key))
-		require.Empty(t, w.garbage(t))
-	})
-}
-
-// partial is objects that cannot delete some keys.
-type partial struct {
-	store.Objects
-	locked map[store.Key]bool
-}
-
-func (o *partial) Delete(ctx context.Context, keys []store.Key) error {
-	failed := map[store.Key]error{}
-	var rest []store.Key
-	for _, key := range keys {
-		if o.locked[key] {
-			failed[key] = errors.New("locked")
-		} else {
-			rest = append(rest, key)
+		opts.Pulls = gc.NewPulls(0)
+		opts.Pulls.Record(repository, digest.FromString("a"), "")
+		began := time.Now()
+		stats, err := gc.Once(t.Context(), w.index(), &partial{w.objects, locked}, opts)
+		require.Zero(t, time.Since(began), "it waits for nothing")
+		for _, want := range []string{"away: EndSessions", "away: RecordPulls", "delete objects"} {
+			require.ErrorContains(t, err, want, "the error tells of every step that failed")
 		}
-	}
-	if err := o.Objects.Delete(ctx, rest); err != nil {
-		return err
-	}
-	if len(failed) > 0 {
-		return &store.DeleteError{Failed: failed}
-	}
-	return nil
-}
-
-func TestOnlyWhatWasDeletedIsForgotten(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		a, b := w.push(t, repository, "a"), w.push(t, repository, "b")
-		time.Sleep(24 * time.Hour)
-		w.once(t, nil)
-		time.Sleep(time.Hour)
-		stats, err := gc.Once(t.Context(), w.index(), &partial{w.objects, map[store.Key]bool{a.Key: true}}, nil)
-		require.ErrorContains(t, err, "locked")
-		require.Equal(t, 1, stats.Objects)
-		require.Equal(t, 1, stats.Failed)
-		require.False(t, w.hasObject(t, b.Key))
-		left := w.garbage(t)
-		require.Len(t, left, 1)
-		require.Equal(t, a.Key, left[0].Key)
+		require.Equal(t, 32, stats.Objects, "what can be deleted is")
+		require.Equal(t, 8, stats.Failed)
+		require.Len(t, w.garbage(t), 8, "what cannot be deleted is left for another time")
+		require.Positive(t, stats.Drained, "steps after one that failed are taken")
+		require.Equal(t, 1, w.count("EndSessions"), "what fails without doing anything is not tried again")
+		require.Empty(t, log.String(), "what is returned is not logged")
 	})
 }
 
@@ -439,6 +300,8 @@ func TestRunEndsWithItsContextAndRefusesWrongOptions(t *testing.T) {
 	for field, opts := range map[string]*gc.Options{
 		"Grace":                    {Grace: -1},
 		"Delay":                    {Delay: -1},
+		"URLLife":                  {URLLife: -1},
+		"Life.Idle":                {Life: store.Life{Idle: -1}},
 		"Life.Total":               {Life: store.Life{Total: -1}},
 		"Batch":                    {Batch: -1},
 		"policies[0].repositories": {Policies: []gc.Policy{{}}},
@@ -447,6 +310,12 @@ func TestRunEndsWithItsContextAndRefusesWrongOptions(t *testing.T) {
 		_, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), opts)
 		require.ErrorContains(t, err, field+":")
 	}
+	for _, opts := range []*gc.Options{{URLLife: time.Hour}, {Delay: time.Minute, URLLife: time.Minute}} {
+		_, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), opts)
+		require.ErrorContains(t, err, "Delay: ")
+		require.ErrorContains(t, err, "not longer than URLLife")
+	}
+	require.NoError(t, gc.Run(ctx, w.index(), w.hookedObjects(), &gc.Options{URLLife: time.Hour - 1}))
 	require.Empty(t, w.calls, "nothing happens with wrong options")
 }
 

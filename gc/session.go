@@ -32,6 +32,8 @@ func (c *collector) endSessions(ctx context.Context, limit int, done *Stats) (ga
 	for _, err := range errs {
 		if err == nil {
 			done.Multiparts++
+		} else {
+			done.NotAborted++
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

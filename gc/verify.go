@@ -21,13 +21,23 @@ func (a *audit) verify(ctx context.Context, row store.StoredContent) (bool, erro
 	}
 	defer r.Close()
 	verifier := row.Digest.Verifier()
-	n, err := io.CopyBuffer(verifier, &limited{ctx: ctx, limiter: &a.limiter, from: r}, make([]byte, 64<<10))
-	a.report.Read += n
-	if err != nil {
+	if _, err := io.CopyBuffer(verifier, &limited{ctx: ctx, audit: a, from: r}, make([]byte, 64<<10)); err != nil {
 		return false, fmt.Errorf("read object %s: %w", row.Key, err)
 	}
 	a.tell()
 	return verifier.Verified(), nil
+}
+
+// tellEvery is how many bytes are read before somebody is told.
+const tellEvery = 1 << 20
+
+// counted counts bytes that were read, and tells of them once in a while.
+func (a *audit) counted(n int) {
+	before := a.report.Read / tellEvery
+	a.report.Read += int64(n)
+	if a.report.Read/tellEvery > before {
+		a.tell()
+	}
 }
 
 // limiter lets so many bytes a second pass, and makes up for no time in which none came.
@@ -56,17 +66,18 @@ func (l *limiter) wait(ctx context.Context, n int) error {
 	}
 }
 
-// limited is a reader that a limiter slows down.
+// limited is a reader whose bytes an audit counts, and slows down.
 type limited struct {
-	ctx     context.Context
-	limiter *limiter
-	from    io.Reader
+	ctx   context.Context
+	audit *audit
+	from  io.Reader
 }
 
 func (r *limited) Read(p []byte) (int, error) {
 	n, err := r.from.Read(p)
+	r.audit.counted(n)
 	if err != nil {
 		return n, err
 	}
-	return n, r.limiter.wait(r.ctx, n)
+	return n, r.audit.limiter.wait(r.ctx, n)
 }

@@ -231,18 +231,22 @@ func (w *writer) nextNumber() (int32, error) {
 	return w.used, nil
 }
 
-// begin begins the multipart upload when there is none, under the key that was reserved for it.
+// begin begins the multipart upload when there is none, and uses up the key that was reserved for it: when that fails, an upload
+// may have been begun that nobody knows by its name, and the save that ends the claim condemns the key.
 func (w *writer) begin() error {
 	if w.begun() {
 		return nil
 	}
-	w.writeTo(w.session.Reserved.Blob)
-	multipart, err := w.stage.objects.Begin(w.work, w.session.Reserved.Blob)
+	key := w.session.Reserved.Blob
+	w.writeTo(key)
+	w.session.Reserved.Blob = ""
+	ctx, cancel := context.WithTimeout(w.work, w.stage.options.WriteTimeout)
+	defer cancel()
+	multipart, err := w.stage.objects.Begin(ctx, key)
 	if err != nil {
 		return fmt.Errorf("begin multipart upload: %w", err)
 	}
 	w.session.Multipart = multipart
-	w.session.Reserved.Blob = ""
 	return nil
 }
 

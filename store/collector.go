@@ -166,7 +166,8 @@ type Retention interface {
 
 	// ExpireManifest is DeleteManifest of one that has no tag, for a policy. Everything that the policy decided by is looked at
 	// again, in the transaction: it fails with ErrConditionFailed if the manifest has a tag, was pushed or pulled within
-	// expiry.Quiet, or has a subject that is here while expiry.Orphan is set; with ErrManifestUnknown or *ReferencedError.
+	// expiry.Quiet, was pushed after expiry.PushedBy, or has a subject that is here while expiry.Orphan is set; with
+	// ErrManifestUnknown or *ReferencedError.
 	ExpireManifest(ctx context.Context, expiry ManifestExpiry) error
 
 	// ExpireTag is DeleteTag for a policy: it fails with ErrConditionFailed if the tag points to another manifest by now, or
@@ -187,7 +188,7 @@ type ManifestRecord struct {
 	MediaType string
 	Size      int64         // of the manifest's own bytes
 	Subject   digest.Digest // or ""
-	Pushed    time.Time     // last, within the minute
+	Pushed    time.Time     // last, within the minute; exactly of one that has a subject
 	Pulled    time.Time     // last, within the hour; zero: not that anybody knows
 	Tagged    bool          // it has some tag
 	Parent    bool          // some manifest refers to it
@@ -207,6 +208,7 @@ type ManifestExpiry struct {
 	Digest     digest.Digest
 	Quiet      time.Duration // not pushed or pulled for so long
 	Orphan     bool          // only if its subject is not here
+	PushedBy   time.Time     // only if it was last pushed no later, by the index's clock; zero: whenever that was
 }
 
 // TagExpiry asks for a tag to be deleted.

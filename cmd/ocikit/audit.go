@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/docker/go-units"
@@ -18,10 +17,11 @@ import (
 type auditCommand struct {
 	storeFlags
 	Repair     bool          `help:"Condemn objects that nobody knows, mark content whose object is missing or wrong so that the next push heals it, and abort what is unfinished."`
+	Force      bool          `help:"Repair even if the index names none of the objects that are there: it may be another registry's."`
 	SafeAge    time.Duration `default:"24h" placeholder:"DURATION" help:"Leave younger objects alone that nobody knows (${default})."`
-	Deep       bool          `help:"Read all content, and compare it with its digest."`
+	Deep       bool          `help:"Read all content that is an object, and compare it with its digest. Small content is inside the index, and not read."`
 	Rate       size          `placeholder:"SIZE" help:"Read at most so much a second (as much as comes)."`
-	Multiparts bool          `help:"Look for unfinished multipart uploads of every content's key, one request each: some stores, such as MinIO, list them in no other way."`
+	Multiparts bool          `help:"Look for unfinished multipart uploads of every content's key, one request each: some stores, such as MinIO, list them in no other way. Out of reach are those of keys that neither the index nor the listing has: a rule of the bucket ends them."`
 	After      string        `placeholder:"KEY" help:"Go on after this key, where an audit ended early."`
 	JSON       bool          `name:"json" help:"Tell it as JSON, a line for each finding and one for all."`
 }
@@ -39,12 +39,13 @@ func (c *auditCommand) Run(ctx context.Context, out output) error {
 		return err
 	}
 	defer s.close(nil)
-	encoder := json.NewEncoder(out.stdout)
+	encoder, progress := json.NewEncoder(out.stdout), newProgress(out)
 	report, err := gc.Audit(ctx, s.meta, s.objects, &gc.AuditOptions{
-		After: store.Key(c.After), Deep: c.Deep, Rate: int64(c.Rate), Multiparts: c.Multiparts, Repair: c.Repair,
+		After: store.Key(c.After), Deep: c.Deep, Rate: int64(c.Rate), Multiparts: c.Multiparts, Repair: c.Repair, Force: c.Force,
 		SafeAge:  max(c.SafeAge, time.Nanosecond), // 0 is no age at all, not the default
-		Progress: progressOf(out),
+		Progress: progress.tell,
 		Found: func(finding gc.AuditFinding) error {
+			progress.end()
 			if c.JSON {
 				return encoder.Encode(finding)
 			}
@@ -52,19 +53,41 @@ func (c *auditCommand) Run(ctx context.Context, out output) error {
 			return err
 		},
 	})
-	if c.JSON {
-		return errors.Join(err, encoder.Encode(report))
-	}
-	if err != nil {
-		return fmt.Errorf("%w; go on with --after %s", err, report.Next)
-	}
+	progress.end()
 	found := 0
 	for _, n := range report.Findings {
 		found += n
 	}
-	_, err = fmt.Fprintf(out.stdout, "%d objects of %s and %d contents compared, %d findings, %d repaired\n",
-		report.Objects, units.BytesSize(float64(report.Bytes)), report.Contents, found, report.Repaired)
-	return err
+	var printed error
+	switch {
+	case c.JSON:
+		printed = encoder.Encode(report)
+	case err == nil:
+		_, printed = fmt.Fprintf(out.stdout, "%d objects of %s and %d contents compared, %d findings, %d repaired\n",
+			report.Objects, units.BytesSize(float64(report.Bytes)), report.Contents, found, report.Repaired)
+	case errors.Is(err, gc.ErrUnrelated):
+		err = fmt.Errorf("%w: name the --database that goes with --objects; if nobody else's are there, repair with --force", gc.ErrUnrelated)
+	case report.Next != "":
+		err = fmt.Errorf("%w; go on with --after %s", err, report.Next)
+	}
+	if err == nil {
+		err = c.unrepaired(report, found)
+	}
+	return errors.Join(err, printed)
+}
+
+// unrepaired fails if an audit has left something.
+func (c *auditCommand) unrepaired(report gc.AuditReport, found int) error {
+	left := found - report.Repaired
+	switch {
+	case left == 0:
+		return nil
+	case !c.Repair:
+		return fmt.Errorf("%d of %d findings are not repaired: --repair does what can be done", left, found)
+	case report.Findings[gc.AuditBroken] > 0:
+		return fmt.Errorf("%d of %d findings are not repaired: what is broken has to be pushed again", left, found)
+	}
+	return fmt.Errorf("%d of %d findings are not repaired", left, found)
 }
 
 // describe tells a finding in one line.
@@ -75,31 +98,17 @@ func describe(f gc.AuditFinding) string {
 			line += " " + part
 		}
 	}
-	if f.Want != f.Size {
+	if f.Multipart != "" {
+		line += " upload " + f.Multipart
+	}
+	switch {
+	case f.Kind == gc.AuditWrongSize:
 		line += fmt.Sprintf(" (%d bytes, should be %d)", f.Size, f.Want)
+	case f.Size > 0 || f.Want > 0:
+		line += fmt.Sprintf(" (%d bytes)", max(f.Size, f.Want))
 	}
 	if f.Repaired {
 		line += ", repaired"
 	}
 	return line
-}
-
-// progressOf writes how far an audit has come to a terminal, once in a while.
-func progressOf(out output) func(gc.AuditReport) {
-	file, ok := out.stderr.(*os.File)
-	if !ok {
-		return nil
-	}
-	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return nil
-	}
-	began, told := time.Now(), time.Now()
-	return func(r gc.AuditReport) {
-		if time.Since(told) < time.Second {
-			return
-		}
-		told = time.Now()
-		rate := float64(r.Objects) / time.Since(began).Seconds()
-		_, _ = fmt.Fprintf(file, "\r%d objects, %s, %.0f objects/s ", r.Objects, units.BytesSize(float64(r.Bytes)), rate)
-	}
 }

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/ocikit/ocikit/gc"
+	"github.com/ocikit/ocikit/registry"
 	"github.com/ocikit/ocikit/staging"
 	"github.com/ocikit/ocikit/store"
 )
@@ -45,14 +45,18 @@ func (c *serveCommand) checkCollecting() []error {
 }
 
 // collecting is what the collector beside the server is told.
-func (c *serveCommand) collecting(m *metrics, policies []gc.Policy, pulls *gc.Pulls) *gc.Options {
-	return &gc.Options{
-		Policies: policies, Pulls: pulls,
+func (c *serveCommand) collecting(m *metrics, s settings, pulls *gc.Pulls) *gc.Options {
+	options := &gc.Options{
+		Policies: s.policies, Pulls: pulls, Immutable: s.immutable,
 		Grace: c.GCGrace, Delay: c.GCDelay, Pause: c.GCPause, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle),
 		// What could not be deleted is tried again as soon as that is of use.
 		Again:   min(max(c.GCDelay, 5*time.Second), 10*time.Minute),
 		Observe: m.collected,
 	}
+	if c.Redirect {
+		options.URLLife = c.RedirectExpiry
+	}
+	return options
 }
 
 // readPolicies reads a file of policies; "" has none.
@@ -71,21 +75,20 @@ func readPolicies(file string) ([]gc.Policy, error) {
 	return policies, nil
 }
 
-// recorded is what the registry tells of pulls, or nil.
-func recorded(pulls *gc.Pulls) func(repository string, d digest.Digest, tag string) {
-	if pulls == nil {
-		return nil
-	}
-	return pulls.Record
-}
-
-// startCollecting collects until stop is called, which returns when that has ended.
-func startCollecting(ctx context.Context, log *slog.Logger, s *stores, options *gc.Options) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
+// startCollecting collects, or only records the pulls for whoever collects instead, until stop is called, which returns when that
+// has ended. ctx's end does not end it: what is pulled until the last request has been answered counts, too.
+func (c *serveCommand) startCollecting(ctx context.Context, log *slog.Logger, s *stores, options *gc.Options) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	options.Logger = log
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
+		if !c.GC {
+			if err := options.Pulls.Run(ctx, s.meta, options); err != nil {
+				log.Error("no pulls are recorded", "error", err)
+			}
+			return
+		}
 		if err := gc.Run(ctx, s.meta, s.objects, options); err != nil {
 			log.Error("nothing is collected", "error", err)
 		}
@@ -96,26 +99,39 @@ func startCollecting(ctx context.Context, log *slog.Logger, s *stores, options *
 // gcCommand collects by hand, or from somebody's own cron.
 type gcCommand struct {
 	storeFlags
-	Grace        time.Duration `default:"24h" placeholder:"DURATION" help:"How long what no manifest refers to is kept, at least (${default}). Shorter than a push takes, it makes pushes fail."`
-	Delay        time.Duration `default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten (${default}). Signed URLs must be shorter."`
+	Grace        time.Duration `default:"24h" placeholder:"DURATION" help:"How long what no manifest refers to is kept, at least (${default}). No shorter than the servers' --gc-grace, by which they promise clients that what is there stays; shorter than a push takes, it makes pushes fail."`
+	Delay        time.Duration `default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten, for reads under way (${default}). Longer than signed URLs work."`
+	RedirectLife time.Duration `name:"redirect-expiry" default:"0s" placeholder:"DURATION" help:"How long a signed URL works, as the servers were told; 0: they sign none (${default})."`
 	UploadIdle   time.Duration `default:"24h" placeholder:"DURATION" help:"How long an upload without activity can be continued, as the servers were told (${default})."`
 	WriteTimeout time.Duration `default:"15m" placeholder:"DURATION" help:"How long one request to the objects may take, as the servers were told (${default})."`
 	Policies     string        `type:"path" placeholder:"FILE" help:"What else may be deleted where, by age and number, and what never (YAML)."`
+	Immutable    []string      `name:"immutable-tags" placeholder:"PATTERN" help:"Tags that are never deleted, as the servers were told: v*, or team/**:v*."`
 	DryRun       bool          `help:"Tell what would go, and change nothing."`
 	JSON         bool          `name:"json" help:"Tell it as JSON, a line for each and one for all."`
 }
 
 // Run collects until nothing is due, and tells what that was.
 func (c *gcCommand) Run(ctx context.Context, out output) error {
-	options := &gc.Options{Grace: c.Grace, Delay: c.Delay, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle)}
+	options := &gc.Options{
+		Grace: c.Grace, Delay: c.Delay, URLLife: c.RedirectLife, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle), Logger: warnings(out),
+	}
 	for flag, value := range map[string]time.Duration{"grace": c.Grace, "delay": c.Delay, "upload-idle": c.UploadIdle, "write-timeout": c.WriteTimeout} {
 		if value <= 0 {
 			return fmt.Errorf("--%s: must be more than 0", flag)
 		}
 	}
+	if c.RedirectLife < 0 {
+		return errors.New("--redirect-expiry: must not be negative")
+	}
+	if c.Delay <= c.RedirectLife {
+		return errors.New("--delay: must be longer than --redirect-expiry: a signed URL would outlive the object that it leads to")
+	}
 	var err error
 	if options.Policies, err = readPolicies(c.Policies); err != nil {
 		return fmt.Errorf("--policies: %w", err)
+	}
+	if options.Immutable, err = registry.ParseTagPatterns(c.Immutable...); err != nil {
+		return fmt.Errorf("--immutable-tags: %w", err)
 	}
 	s, err := c.openLasting(ctx, out)
 	if err != nil {
@@ -134,17 +150,22 @@ func (c *gcCommand) Run(ctx context.Context, out output) error {
 	return errors.Join(err, printed)
 }
 
-// openLasting opens stores that outlive the process.
-func (c *storeFlags) openLasting(ctx context.Context, out output) (*stores, error) {
-	var s settings
-	if err := errors.Join(c.parse(&s)...); err != nil {
-		return nil, err
+// preview tells what would go.
+func (c *gcCommand) preview(ctx context.Context, out output, s *stores, options *gc.Options) error {
+	encoder := json.NewEncoder(out.stdout)
+	stats, err := gc.Preview(ctx, s.meta, options, func(finding gc.Finding) error {
+		if c.JSON {
+			return encoder.Encode(finding)
+		}
+		_, err := fmt.Fprintln(out.stdout, finding)
+		return err
+	})
+	if c.JSON {
+		return errors.Join(err, encoder.Encode(stats))
 	}
-	if s.volatile() {
-		return nil, errors.New("--objects: what is in another process's memory is out of reach: name the stores that the servers have")
-	}
-	log := slog.New(slog.NewTextHandler(out.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	return c.openStores(ctx, log, s, newMetrics(staging.NewBudget(0)))
+	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s, %d manifests and %d tags would go\n",
+		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Manifests, stats.Tags)
+	return errors.Join(err, printed)
 }
 
 // deleteRepositoryCommand deletes a repository in one step.
@@ -164,6 +185,9 @@ func (c *deleteRepositoryCommand) Run(ctx context.Context, out output) error {
 	}
 	if s.volatile() {
 		return errors.New("--database: what is in another process's memory is out of reach: name the database that the servers have")
+	}
+	if err := c.requireIndex(s.database); err != nil {
+		return err
 	}
 	opened := &stores{}
 	defer opened.close(nil)
@@ -185,22 +209,4 @@ func (c *deleteRepositoryCommand) Run(ctx context.Context, out output) error {
 	}
 	_, err = fmt.Fprintf(out.stdout, "%s is deleted; what was in it is collected in time\n", c.Name)
 	return err
-}
-
-// preview tells what would go.
-func (c *gcCommand) preview(ctx context.Context, out output, s *stores, options *gc.Options) error {
-	encoder := json.NewEncoder(out.stdout)
-	stats, err := gc.Preview(ctx, s.meta, options, func(finding gc.Finding) error {
-		if c.JSON {
-			return encoder.Encode(finding)
-		}
-		_, err := fmt.Fprintln(out.stdout, finding)
-		return err
-	})
-	if c.JSON {
-		return errors.Join(err, encoder.Encode(stats))
-	}
-	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s, %d manifests and %d tags would go\n",
-		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Manifests, stats.Tags)
-	return errors.Join(err, printed)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
@@ -11,8 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ocikit/ocikit/gc"
+	"github.com/ocikit/ocikit/store/sqlite"
 )
 
 // carriesOut runs another command of the program, which must succeed, and returns what it wrote.
@@ -58,7 +63,32 @@ func TestServerCollectsByItself(t *testing.T) {
 	}, 30*time.Second, 20*time.Millisecond, "a blob that no manifest refers to is collected")
 	require.Equal(t, http.StatusNotFound, s.do(t, http.MethodHead, path, nil).StatusCode)
 	assert.Contains(t, s.scrape(t), `ocikit_gc_content_bytes_total 1.048576e+06`)
+	assert.Contains(t, s.scrape(t), `ocikit_gc_done_total{kind="multiparts_left"} 0`)
 	s.stop(t)
+}
+
+func TestPullsAreRecordedWhoeverCollects(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{"ByItself": nil, "BySomebodyElse": {"--gc=false"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			s := start(t, append([]string{"--data=" + dir, "--shutdown-delay=2s"}, args...)...)
+			const image = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
+			require.Equal(t, http.StatusCreated, s.do(t, http.MethodPut, "/v2/team/app/manifests/v1", strings.NewReader(image)).StatusCode)
+			s.cancel()
+			require.Eventually(t, func() bool { return strings.Contains(s.log(), "shutting down") }, 30*time.Second, time.Millisecond)
+			require.Equal(t, http.StatusOK, s.do(t, http.MethodGet, "/v2/team/app/manifests/v1", nil).StatusCode)
+			s.stop(t)
+			meta, err := sqlite.Open(filepath.Join(dir, "index.sqlite"), nil)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = meta.Close() })
+			records, err := meta.TagRecords(t.Context(), "team/app", "", 10)
+			require.NoError(t, err)
+			require.Len(t, records, 1)
+			assert.False(t, records[0].Pulled.IsZero(), "a pull counts until the last request has been answered")
+		})
+	}
 }
 
 func TestRepositoryIsDeletedWhole(t *testing.T) {
@@ -89,8 +119,14 @@ func TestPoliciesAreTriedBeforeTheyAreTrusted(t *testing.T) {
 	s.stop(t)
 	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run"), "0 manifests and 0 tags would go", "no repository of theirs")
 	require.NoError(t, os.WriteFile(policies, []byte("policies: [{repositories: ['**'], tags: [{match: ['pr-*'], keepLast: 1}]}]"), 0o600))
+	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run", "--immutable-tags=other/*:pr-*"),
+		"0 manifests and 0 tags would go", "immutable tags stay")
 	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run"), "0 manifests and 1 tags would go")
 	carriesOut(t, "gc", "--data="+dir, "--policies="+policies)
+	require.NoError(t, os.WriteFile(policies, []byte("policies: [{repositories: ['ohter/**'], untaggedOlderThan: 30d}]"), 0o600))
+	var stdout, stderr bytes.Buffer
+	require.Zero(t, run(t.Context(), []string{"gc", "--data=" + dir, "--policies=" + policies}, &stdout, &stderr))
+	assert.Contains(t, stderr.String(), "ohter/**", "a pattern that matches nothing is said")
 
 	s = start(t, "--data="+dir)
 	for tag, want := range map[string]int{"pr-1": http.StatusNotFound, "pr-2": http.StatusOK, "v1": http.StatusOK} {
@@ -107,6 +143,24 @@ func TestAuditHealsWhatIsMissing(t *testing.T) {
 	path := push(t, content, 1, s)
 	assert.Contains(t, carriesOut(t, "audit", "--data="+dir, "--deep"), "1 objects of 1MiB and 1 contents compared, 0 findings")
 
+	loseObject(t, dir)
+	found, left := auditFails(t, "--data="+dir)
+	assert.Contains(t, found, "missing blobs/")
+	assert.Equal(t, "ocikit: 1 of 1 findings are not repaired: --repair does what can be done\n", left)
+	found, left = auditFails(t, "--data="+dir, "--json")
+	assert.Contains(t, found, `"missing":1`)
+	assert.Contains(t, left, "1 of 1 findings")
+	require.Equal(t, http.StatusOK, s.do(t, http.MethodHead, path, nil).StatusCode, "looking changes nothing")
+	assert.Contains(t, carriesOut(t, "audit", "--data="+dir, "--repair"), "1 findings, 1 repaired")
+	require.Equal(t, http.StatusNotFound, s.do(t, http.MethodHead, path, nil).StatusCode, "clients are told to push it again")
+	requireBlob(t, s, push(t, content, 1, s), content)
+	assert.Contains(t, carriesOut(t, "audit", "--data="+dir), "0 findings")
+	s.stop(t)
+}
+
+// loseObject deletes the object of a MiB behind the server's back.
+func loseObject(t *testing.T, dir string) {
+	t.Helper()
 	lost := 0
 	require.NoError(t, filepath.WalkDir(filepath.Join(dir, "objects"), func(name string, entry fs.DirEntry, err error) error {
 		if info, _ := entry.Info(); err == nil && info.Mode().IsRegular() && info.Size() == 1<<20 {
@@ -116,13 +170,59 @@ func TestAuditHealsWhatIsMissing(t *testing.T) {
 		return err
 	}))
 	require.Equal(t, 1, lost)
-	assert.Contains(t, carriesOut(t, "audit", "--data="+dir), "missing blobs/")
-	require.Equal(t, http.StatusOK, s.do(t, http.MethodHead, path, nil).StatusCode, "looking changes nothing")
-	assert.Contains(t, carriesOut(t, "audit", "--data="+dir, "--repair"), "1 findings, 1 repaired")
-	require.Equal(t, http.StatusNotFound, s.do(t, http.MethodHead, path, nil).StatusCode, "clients are told to push it again")
-	requireBlob(t, s, push(t, content, 1, s), content)
-	assert.Contains(t, carriesOut(t, "audit", "--data="+dir), "0 findings")
+}
+
+// auditFails runs an audit that finds what it does not repair, and returns what it wrote.
+func auditFails(t *testing.T, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var told, left bytes.Buffer
+	require.Equal(t, 1, run(t.Context(), append([]string{"audit"}, args...), &told, &left), "what is not repaired fails an audit")
+	return told.String(), left.String()
+}
+
+func TestIndexOfAnotherRegistryIsRefused(t *testing.T) {
+	t.Parallel()
+	ours, theirs := t.TempDir(), t.TempDir()
+	for _, dir := range []string{ours, theirs} {
+		s := start(t, "--data="+dir)
+		if dir == theirs {
+			push(t, layer(1<<20), 1, s)
+		}
+		s.stop(t)
+	}
+	args := []string{"--database=sqlite:" + filepath.Join(ours, "index.sqlite"), "--objects=file:" + filepath.Join(theirs, "objects"), "--safe-age=0s"}
+	_, said := auditFails(t, append(args, "--repair")...)
+	assert.Contains(t, said, "--database")
+	assert.Contains(t, said, "--force")
+	assert.Contains(t, carriesOut(t, append([]string{"audit", "--repair", "--force"}, args...)...), "1 repaired")
+}
+
+func TestBrokenManifestIsLeftByARepair(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, "--data="+dir)
+	push(t, layer(1<<20), 1, s)
+	image := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
+		"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},"layers":[]}`, digest.FromBytes(layer(1<<20)), 1<<20)
+	require.Equal(t, http.StatusCreated, s.do(t, http.MethodPut, "/v2/team/app/manifests/v1", strings.NewReader(image)).StatusCode)
 	s.stop(t)
+	loseObject(t, dir)
+	found, left := auditFails(t, "--data="+dir, "--repair")
+	assert.Contains(t, found, "2 findings, 1 repaired")
+	assert.Contains(t, left, "has to be pushed again")
+}
+
+func TestFindingOfAnAuditIsALine(t *testing.T) {
+	t.Parallel()
+	for want, finding := range map[string]gc.AuditFinding{
+		"orphan blobs/x (9 bytes)":                     {Kind: gc.AuditOrphan, Key: "blobs/x", Size: 9},
+		"size blobs/x sha256:1 (0 bytes, should be 9)": {Kind: gc.AuditWrongSize, Key: "blobs/x", Digest: "sha256:1", Want: 9},
+		"missing blobs/x sha256:1 (9 bytes), repaired": {Kind: gc.AuditMissing, Key: "blobs/x", Digest: "sha256:1", Want: 9, Repaired: true},
+		"multipart blobs/x upload id":                  {Kind: gc.AuditMultipart, Key: "blobs/x", Multipart: "id"},
+		"broken blobs/x sha256:1 team/app sha256:2":    {Kind: gc.AuditBroken, Key: "blobs/x", Digest: "sha256:1", Repository: "team/app", Manifest: "sha256:2"},
+	} {
+		assert.Equal(t, want, describe(finding))
+	}
 }
 
 func TestCollectingWrongIsRefused(t *testing.T) {
@@ -131,8 +231,16 @@ func TestCollectingWrongIsRefused(t *testing.T) {
 		args []string
 		want string
 	}{
+		"NoIndex":      {[]string{"gc"}, "--data: there is no index at "},
+		"AuditNothing": {[]string{"audit", "--repair"}, "--data: there is no index at "},
+		"AuditNoFile":  {[]string{"audit", "--database=sqlite:/none", "--objects=s3://b"}, "--database: there is no index at /none: name what the servers have"},
+		"NoObjects":    {[]string{"gc", "--objects=file:/none"}, "--objects: there is no folder of objects at /none"},
+		"DeleteNoFile": {[]string{"delete-repository", "x"}, "--data: there is no index at "},
 		"NoGrace":      {[]string{"gc", "--grace=0s"}, "--grace"},
 		"NegativeTime": {[]string{"gc", "--delay=-1s"}, "--delay"},
+		"LongURLs":     {[]string{"gc", "--delay=1h", "--redirect-expiry=1h"}, "--delay: must be longer than --redirect-expiry"},
+		"NegativeURLs": {[]string{"gc", "--redirect-expiry=-1s"}, "--redirect-expiry"},
+		"Immutable":    {[]string{"gc", "--immutable-tags=v?"}, "--immutable-tags"},
 		"Memory":       {[]string{"gc", "--database=memory:"}, "--objects"},
 		"AuditMemory":  {[]string{"audit", "--database=memory:"}, "--objects"},
 		"AuditAge":     {[]string{"audit", "--safe-age=-1s"}, "--safe-age"},
@@ -142,8 +250,12 @@ func TestCollectingWrongIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var stdout, stderr bytes.Buffer
-			require.NotZero(t, run(t.Context(), append(test.args, "--data="+t.TempDir()), &stdout, &stderr))
+			dir := t.TempDir()
+			require.NotZero(t, run(t.Context(), append(test.args, "--data="+dir), &stdout, &stderr))
 			assert.Contains(t, stderr.String(), test.want)
+			made, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			assert.Empty(t, made, "what is refused makes nothing")
 		})
 	}
 }

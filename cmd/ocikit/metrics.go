@@ -111,6 +111,7 @@ func (m *metrics) collected(e gc.Event) {
 		"sessions": e.Stats.Sessions, "tombstones": e.Stats.Tombstones, "multiparts": e.Stats.Multiparts, "rows": e.Stats.Drained,
 		"manifests": e.Stats.Manifests, "tags": e.Stats.Tags, "pulls": e.Stats.Pulls,
 		"pulls_dropped": e.Stats.DroppedPulls, "candidates_left": e.Stats.Left, "objects_left": e.Stats.Failed,
+		"multiparts_left": e.Stats.NotAborted,
 	} {
 		m.gcDone.WithLabelValues(kind).Add(float64(n))
 	}

@@ -39,7 +39,7 @@ type serveCommand struct {
 
 	UploadIdle   time.Duration `default:"24h" placeholder:"DURATION" help:"How long an upload without activity can be continued, and the end of a finished one be asked for again (${default})."`
 	WriteTimeout time.Duration `default:"15m" placeholder:"DURATION" help:"How long one request to the objects may take, at most 15m (${default})."`
-	GC           bool          `name:"gc" default:"true" negatable:"" help:"Collect what nothing refers to, all the time. Every replica may; --gc=false leaves it to others, or to ocikit gc."`
+	GC           bool          `name:"gc" default:"true" negatable:"" help:"Collect what nothing refers to, all the time. Every replica may; --gc=false leaves it to others, or to ocikit gc, and only records what is pulled, for their policies."`
 	GCGrace      time.Duration `name:"gc-grace" default:"24h" placeholder:"DURATION" help:"How long what no manifest refers to is kept, at least (${default})."`
 	GCDelay      time.Duration `name:"gc-delay" default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten, for reads under way (${default})."`
 	GCPolicies   string        `name:"gc-policies" type:"path" placeholder:"FILE" help:"What else may be deleted where, by age and number, and what never (YAML). Nothing by default; try it with ocikit gc --dry-run."`
@@ -76,20 +76,15 @@ func (c *serveCommand) Run(ctx context.Context, out output) error {
 		return err
 	}
 	defer stores.close(log)
-	var pulls *gc.Pulls
-	if len(settings.policies) > 0 {
-		pulls = gc.NewPulls(0) // some policies keep what is pulled
-	}
-	if c.GC {
-		defer startCollecting(ctx, log, stores, c.collecting(metrics, settings.policies, pulls))()
-	}
+	pulls := gc.NewPulls(0)
+	defer c.startCollecting(ctx, log, stores, c.collecting(metrics, settings, pulls))()
 
 	local := registry.NewLocal(stores.meta, stores.objects, &registry.LocalOptions{
 		Budget:                budget,
 		MaxBlob:               int64(c.MaxBlob),
 		Redirect:              c.redirect(stores),
 		Grace:                 c.GCGrace,
-		Pulled:                recorded(pulls),
+		Pulled:                pulls.Record,
 		UploadLife:            uploadLife(c.UploadIdle),
 		WriteTimeout:          c.WriteTimeout,
 		Immutable:             settings.immutable,

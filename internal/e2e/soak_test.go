@@ -38,8 +38,9 @@ type soak struct {
 	servers  []*servertest.Server
 	postgres *backendtest.PostgresServer
 
-	kills, faults int
-	stores        soakStores
+	kills, faults, audits int
+	watch                 *soakWatch
+	stores                soakStores
 }
 
 // collectorArgs make everything due at once: what is safe for an hour must be safe for a second. The delay covers a pull that has
@@ -77,6 +78,7 @@ func TestSoak(t *testing.T) {
 	s.requireNoWrongs(t)
 	s.deleteEverything(t)
 	s.requireNothingLeft(t)
+	s.watch.requireNoMultiparts(t, s.stores)
 	s.requireFigures(t)
 }
 
@@ -85,7 +87,8 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	s := &soak{random: rand.New(rand.NewPCG(seed, 0)), postgres: backendtest.NewPostgres(t)}
 	s.backends = newBackendsOn(t, s.postgres, backendtest.NewMinIO(t))
 	s.index = faulttest.NewTCP(t, s.postgres.Address())
-	s.objects = faulttest.NewHTTP(t, s.store.Endpoint())
+	s.objects, s.watch = faulttest.NewHTTP(t, s.store.Endpoint()), newSoakWatch()
+	s.objects.Intercept(s.watch.intercept)
 	s.stores = soakStores{s.backends}
 	var urls []string
 	for range 3 {
@@ -93,6 +96,12 @@ func newSoak(t *testing.T, seed uint64) *soak {
 		s.servers, urls = append(s.servers, server), append(urls, server.URL())
 	}
 	s.soakWorld = newSoakWorld(seed, urls)
+	s.drop = func(repository string) {
+		told, status := servertest.RunStatus(t, nil, "delete-repository", repository, "--database", s.database)
+		if status != 0 && !strings.Contains(told, "no repository is called") {
+			s.wrong("delete-repository %s: %s", repository, told)
+		}
+	}
 	return s
 }
 
@@ -123,6 +132,10 @@ func (s *soak) disturb(t *testing.T, ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
+	if s.random.IntN(10) == 0 {
+		s.audit(t)
+		return
+	}
 	if s.random.IntN(3) == 0 {
 		server := s.servers[s.random.IntN(len(s.servers))]
 		server.Kill()
@@ -138,6 +151,20 @@ func (s *soak) disturb(t *testing.T, ctx context.Context) {
 	s.calm(t)
 }
 
+// audit compares the bucket with the index while everything goes on: nothing that is stored may be found to be missing or wrong.
+func (s *soak) audit(t *testing.T) {
+	t.Helper()
+	told, _ := servertest.RunStatus(t, s.credentials(), "audit", "--deep", "--database", s.database, "--objects", s.objectsURL(route{}))
+	require.Contains(t, told, "contents compared")
+	for line := range strings.Lines(told) {
+		kind, _, _ := strings.Cut(line, " ")
+		if slices.Contains([]string{"missing", "size", "data", "found", "broken"}, kind) {
+			s.wrong("an audit found: %s", line)
+		}
+	}
+	s.audits++
+}
+
 // troubles are what can happen to the stores.
 func (s *soak) troubles(t *testing.T) []func() {
 	return []func(){
@@ -146,14 +173,14 @@ func (s *soak) troubles(t *testing.T) []func() {
 		func() { s.index.Refuse(t, true); s.index.Cut() },
 		func() { s.index.LoseAnswer(faulttest.Contains("commit")) },
 		func() {
-			s.objects.Intercept(nowAndThen(faulttest.Fault{Status: http.StatusServiceUnavailable, Code: "SlowDown"}))
+			s.watch.disturb(nowAndThen(faulttest.Fault{Status: http.StatusServiceUnavailable, Code: "SlowDown"}))
 		},
-		func() { s.objects.Intercept(nowAndThen(faulttest.Fault{LoseAnswer: true})) },
-		func() { s.objects.Intercept(nowAndThen(faulttest.Fault{Cut: true})) },
-		func() { s.objects.Intercept(nowAndThen(faulttest.Fault{CutRequestAfter: 1000})) },
-		func() { s.objects.Intercept(faulttest.Every(faulttest.Fault{Delay: 200 * time.Millisecond})) },
+		func() { s.watch.disturb(nowAndThen(faulttest.Fault{LoseAnswer: true})) },
+		func() { s.watch.disturb(nowAndThen(faulttest.Fault{Cut: true})) },
+		func() { s.watch.disturb(nowAndThen(faulttest.Fault{CutRequestAfter: 1000})) },
+		func() { s.watch.disturb(faulttest.Every(faulttest.Fault{Delay: 200 * time.Millisecond})) },
 		func() {
-			s.objects.Intercept(faulttest.Every(faulttest.Fault{Status: http.StatusInternalServerError, Code: "InternalError"},
+			s.watch.disturb(faulttest.Every(faulttest.Fault{Status: http.StatusInternalServerError, Code: "InternalError"},
 				faulttest.DeleteObjects, faulttest.CompleteMultipartUpload))
 		},
 	}
@@ -163,7 +190,7 @@ func (s *soak) calm(t *testing.T) {
 	t.Helper()
 	s.index.Delay(0)
 	s.index.Refuse(t, false)
-	s.objects.Intercept(nil)
+	s.watch.disturb(nil)
 }
 
 func (s *soak) requireNoWrongs(t *testing.T) {
@@ -183,6 +210,7 @@ func (s *soak) pullAll(t *testing.T, seed uint64) {
 	for _, image := range slices.Clone(s.images) {
 		require.NoError(t, puller.pull(t.Context(), image))
 	}
+	require.NoError(t, puller.pullTags(t.Context()))
 }
 
 // deleteEverything deletes half of the images one by one, and the rest with their repositories.
@@ -223,21 +251,22 @@ func (s *soak) requireNothingLeft(t *testing.T) {
 		return left
 	}
 	t.Logf("before the audit: %s", settle())
-	t.Log(servertest.RunEnv(t, s.credentials(), "audit", "--repair", "--safe-age", "0s", "--database", s.database, "--objects", s.objectsURL(route{})))
+	t.Log(servertest.RunEnv(t, s.credentials(), "audit", "--repair", "--force", "--safe-age", "0s", "--database", s.database, "--objects", s.objectsURL(route{})))
 	require.Empty(t, settle(), "what is left when everything was deleted and collected")
 }
 
 func (s *soak) requireFigures(t *testing.T) {
 	t.Helper()
 	f := &s.figures
-	collections := s.objects.Counts()[faulttest.DeleteObjects]
-	t.Logf("%d kills, %d faults, %d collections, %d violations", s.kills, s.faults, collections, len(s.wrongs))
-	t.Logf("%d images pushed, %d pulled, %d deleted, %d tags moved, %d blobs mounted, %d found by HEAD; %d uploads went on, %d abandoned, %d writers fenced off; "+
-		"%d manifests refused for a layer that was collected, %d requests sent again", f.pushes.Load(), f.pulls.Load(), f.deletes.Load(), f.retags.Load(),
+	collections := s.watch.collections()
+	t.Logf("%d kills, %d faults, %d audits, %d blobs collected, %d violations", s.kills, s.faults, s.audits, collections, len(s.wrongs))
+	t.Logf("%d images pushed, %d pulled, %d deleted, %d repositories deleted, %d tags moved, %d pulled, %d blobs mounted, %d found by HEAD; %d uploads went on, %d abandoned, %d writers fenced off; "+
+		"%d manifests refused for a layer that was collected, %d requests sent again", f.pushes.Load(), f.pulls.Load(), f.deletes.Load(), f.dropped.Load(), f.retags.Load(), f.tags.Load(),
 		f.mounts.Load(), f.kept.Load(), f.resumed.Load(), f.abandoned.Load(), f.fenced.Load(), f.refused.Load(), f.again.Load())
 	least := int64(*soakTime / (15 * time.Second)) // a machine that is busy does a third of what it can
 	for what, count := range map[string]int64{
-		"kills": int64(s.kills), "faults": int64(s.faults), "collections": int64(collections), "writers fenced off": f.fenced.Load(),
+		"kills": int64(s.kills), "faults": int64(s.faults), "blobs collected": int64(collections) / 10, "writers fenced off": f.fenced.Load(),
+		"tags pulled":   f.tags.Load() / 2,
 		"images pushed": f.pushes.Load() / 5, "images pulled": f.pulls.Load() / 5, "images deleted": f.deletes.Load() / 5,
 	} {
 		assert.GreaterOrEqual(t, count, least, "%s: there must be enough of them for the soak to mean something", what)

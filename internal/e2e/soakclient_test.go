@@ -26,15 +26,17 @@ type soakWorld struct {
 	replicas []*pushClient
 	layers   []soakLayer
 	figures  soakFigures
+	drop     func(repository string) // deletes it whole, by the command line
 
 	mu     sync.Mutex
-	images []*soakImage // that were acknowledged, and are not being deleted
-	wrongs []error      // that must never be
+	images []*soakImage          // that were acknowledged, and are not being deleted
+	tags   map[string]*soakImage // what REPOSITORY:TAG was acknowledged to point to
+	wrongs []error               // that must never be
 }
 
 // soakFigures count what happened.
 type soakFigures struct {
-	pushes, pulls, deletes, retags, mounts, kept, resumed, abandoned, fenced, refused, again atomic.Int64
+	pushes, pulls, deletes, retags, mounts, kept, resumed, abandoned, fenced, refused, again, tags, dropped atomic.Int64
 }
 
 type soakLayer struct {
@@ -54,7 +56,7 @@ type soakImage struct {
 const soakRepositories = 3
 
 func newSoakWorld(seed uint64, urls []string) *soakWorld {
-	w := &soakWorld{}
+	w := &soakWorld{tags: map[string]*soakImage{}}
 	for _, url := range urls {
 		w.replicas = append(w.replicas, newPushClient(url))
 	}
@@ -153,12 +155,17 @@ func (c *soakClient) step(ctx context.Context) error {
 		return c.retag(ctx)
 	case n < 83 || len(c.images) > 12:
 		return c.delete(ctx)
-	case n < 90:
+	case n < 87:
 		return c.pull(ctx, c.any(c.random))
+	case n < 91:
+		return c.pullTag(ctx, c.repository(), c.tag())
 	case n < 94:
 		return c.abandon(ctx)
-	case n < 99:
+	case n < 98:
 		return c.takeOver(ctx)
+	case n < 99:
+		c.dropRepository()
+		return nil
 	default:
 		return c.deleteAll(ctx)
 	}
@@ -244,13 +251,24 @@ func (c *soakClient) pushAgain(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.until(ctx, func(r *pushClient) error { return c.putManifest(ctx, r, image, c.tag()) })
+	return c.putManifest(ctx, image, c.tag())
 }
 
 func (c *soakClient) tag() string { return fmt.Sprintf("tag-%d", c.random.IntN(4)) }
 
-func (c *soakClient) putManifest(ctx context.Context, r *pushClient, image *soakImage, reference string) error {
-	return r.putManifest(ctx, image.repository, reference, ocispec.MediaTypeImageManifest, image.content)
+// putManifest puts a manifest under a tag, or "" by its digest.
+func (c *soakClient) putManifest(ctx context.Context, image *soakImage, tag string) error {
+	reference := tag
+	if tag == "" {
+		reference = image.name.String()
+	}
+	err := c.until(ctx, func(r *pushClient) error {
+		return r.putManifest(ctx, image.repository, reference, ocispec.MediaTypeImageManifest, image.content)
+	})
+	if err == nil && tag != "" {
+		c.tagged(image, tag)
+	}
+	return err
 }
 
 // pushImage pushes what is not there, and then the manifest. What was there may have been collected meanwhile: then the
@@ -263,11 +281,11 @@ func (c *soakClient) pushImage(ctx context.Context, image *soakImage) error {
 				return err
 			}
 		}
-		reference := image.name.String()
+		tag := ""
 		if c.random.IntN(2) == 0 {
-			reference = c.tag()
+			tag = c.tag()
 		}
-		err := c.until(ctx, func(r *pushClient) error { return c.putManifest(ctx, r, image, reference) })
+		err := c.putManifest(ctx, image, tag)
 		switch {
 		case err == nil:
 			c.figures.pushes.Add(1)
@@ -410,19 +428,13 @@ func mustPath(location string) string {
 func (c *soakClient) retag(ctx context.Context) error {
 	c.figures.retags.Add(1)
 	if c.random.IntN(3) == 0 {
-		err := c.until(ctx, func(r *pushClient) error {
-			return c.simple(ctx, r, http.MethodDelete, "/v2/"+c.repository()+"/manifests/"+c.tag(), http.StatusAccepted)
-		})
-		if statusOf(err) == http.StatusNotFound {
-			return nil
-		}
-		return err
+		return c.deleteTag(ctx, c.repository(), c.tag())
 	}
 	if len(c.images) == 0 {
 		return nil
 	}
 	image := c.images[c.random.IntN(len(c.images))]
-	return c.until(ctx, func(r *pushClient) error { return c.putManifest(ctx, r, image, c.tag()) })
+	return c.putManifest(ctx, image, c.tag())
 }
 
 func (c *soakClient) delete(ctx context.Context) error {
@@ -445,6 +457,9 @@ func (c *soakClient) deleteImage(ctx context.Context, image *soakImage) error {
 	})
 	if statusOf(err) == http.StatusNotFound { // the answer to the first one was lost
 		err = nil
+	}
+	if err == nil {
+		c.untagged(image.repository, image)
 	}
 	c.figures.deletes.Add(1)
 	return err

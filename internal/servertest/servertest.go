@@ -15,6 +15,7 @@ package servertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -72,13 +73,24 @@ func Run(t testing.TB, args ...string) string {
 // of the user's.
 func RunEnv(t testing.TB, env []string, args ...string) string {
 	t.Helper()
+	out, status := RunStatus(t, env, args...)
+	if status != 0 {
+		t.Fatalf("ocikit %s: status %d\n%s", strings.Join(args, " "), status, out)
+	}
+	return out
+}
+
+// RunStatus is RunEnv of a command that may fail: it returns the exit status, too.
+func RunStatus(t testing.TB, env []string, args ...string) (out string, status int) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program(t), args...)
 	cmd.Env = append(environment(), env...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("ocikit %s: %v\n%s", strings.Join(args, " "), err, out)
+	told, err := cmd.CombinedOutput()
+	var failed *exec.ExitError
+	if err != nil && !errors.As(err, &failed) {
+		t.Fatalf("ocikit %s: %v\n%s", strings.Join(args, " "), err, told)
 	}
-	return string(out)
+	return string(told), cmd.ProcessState.ExitCode()
 }
 
 // URL returns the server's address as a URL, without a slash at its end.

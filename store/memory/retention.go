@@ -73,7 +73,8 @@ func (m *Metadata) ExpireManifest(ctx context.Context, expiry store.ManifestExpi
 	return m.change(ctx, "expire manifest", func(now time.Time) error {
 		return m.deleteManifest(now, expiry.Repository, expiry.Digest, func(r *repository, entry *manifest) error {
 			_, subject := r.manifests[entry.Subject]
-			if len(entry.tags) > 0 || !quiet(now, expiry.Quiet, entry.pushed, entry.pulled) || expiry.Orphan && subject {
+			late := !expiry.PushedBy.IsZero() && entry.pushed.After(expiry.PushedBy)
+			if len(entry.tags) > 0 || !quiet(now, expiry.Quiet, entry.pushed, entry.pulled) || expiry.Orphan && subject || late {
 				return store.ErrConditionFailed
 			}
 			return nil

@@ -87,15 +87,15 @@ func references(references []store.Reference) []digest.Digest {
 
 // describe queues the statement that writes the manifest's row: what is told of it now wins.
 func (tx *transaction) describe(repository string, manifest store.Manifest, annotations *string) {
-	// One row by its key, which is locked if it need not be written: when it was pushed is kept to the minute. The repository's row
-	// is locked, and so is its id.
+	// One row by its key, which is locked if it need not be written: when it was pushed is kept to the minute, but for referrers, of
+	// which somebody asks whether their subject was deleted before. The repository's row is locked, and so is its id.
 	tx.exec(`
 		insert into {schema}.manifests as m (repository, digest, media_type, artifact_type, subject, annotations, size, pushed)
 		values ((select id from {schema}.repositories where name = $2), $3, $4, $5, $6, $7, $8, {now})
 		on conflict (repository, digest) do update
 		set media_type = excluded.media_type, artifact_type = excluded.artifact_type, subject = excluded.subject,
 			annotations = excluded.annotations, size = excluded.size, pushed = excluded.pushed
-		where m.pushed <= excluded.pushed - interval '1 minute'
+		where m.pushed <= excluded.pushed - interval '1 minute' or excluded.subject <> ''
 			or (m.media_type, m.artifact_type, m.subject, m.annotations)
 				is distinct from (excluded.media_type, excluded.artifact_type, excluded.subject, excluded.annotations)`,
 		tx.m.clock(), repository, manifest.Digest.String(), encodeText(manifest.MediaType), encodeText(manifest.ArtifactType),
@@ -179,6 +179,7 @@ func (tx *transaction) touchFamily(repository string, d digest.Digest) *[]string
 type family struct {
 	children  []string
 	tags      []string
+	pushed    time.Time // last
 	last, now time.Time // when it was last pushed or pulled, and when that was looked at
 	subject   bool      // its subject is here
 }
@@ -190,12 +191,12 @@ func (tx *transaction) family(repository string, d digest.Digest) *[]family {
 		select
 			array(select child from {schema}.edges where repository = m.repository and parent = m.digest),
 			array(select name from {schema}.tags where repository = m.repository and digest = m.digest order by name),
-			greatest(pushed, pulled), {now},
+			pushed, greatest(pushed, pulled), {now},
 			coalesce((select true from {schema}.manifests s where s.repository = m.repository and s.digest = m.subject), false)
 		from {schema}.manifests m
 		where m.repository = (select id from {schema}.repositories where name = $2) and m.digest = $3`,
 		[]any{tx.m.clock(), repository, d.String()}, func(scan func(...any) error) (f family, err error) {
-			err = scan(&f.children, &f.tags, &f.last, &f.now, &f.subject)
+			err = scan(&f.children, &f.tags, &f.pushed, &f.last, &f.now, &f.subject)
 			return f, err
 		})
 }

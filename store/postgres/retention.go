@@ -106,6 +106,9 @@ func (m *Metadata) ExpireManifest(ctx context.Context, expiry store.ManifestExpi
 		if len(f.tags) > 0 || f.now.Sub(f.last) < expiry.Quiet || expiry.Orphan && f.subject {
 			return store.ErrConditionFailed
 		}
+		if !expiry.PushedBy.IsZero() && f.pushed.After(expiry.PushedBy) {
+			return store.ErrConditionFailed
+		}
 		return nil
 	}})
 }

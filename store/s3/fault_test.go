@@ -185,6 +185,31 @@ func TestRequestsAreRepeatedWithTheWholeBody(t *testing.T) {
 	})
 }
 
+func TestBeginIsNeverRepeated(t *testing.T) {
+	t.Parallel()
+	onServers(t, func(t *testing.T, server *backendtest.S3Server) {
+		for name, fault := range faults {
+			proxy := faulttest.NewHTTP(t, server.Endpoint())
+			var seen atomic.Int32
+			proxy.Intercept(func(*http.Request) (f faulttest.Fault) {
+				if seen.Add(1) == 1 {
+					f = fault
+				}
+				return f
+			})
+			o, key := newObjects(t, newClient(server, proxy.URL(), impatient), server.Bucket(t), nil), store.NewBlobKey()
+			if _, err := o.Begin(t.Context(), key); err != nil {
+				require.ErrorIs(t, err, store.ErrUnavailable)
+			}
+			require.Equal(t, map[faulttest.Operation]int{faulttest.CreateMultipartUpload: 1}, proxy.Counts(),
+				"nobody would find a second upload of the key: %s", name)
+			begun, err := o.Begun(t.Context(), key)
+			require.NoError(t, err)
+			require.LessOrEqual(t, len(begun), 1, "what was begun is found by its key: %s", name)
+		}
+	})
+}
+
 func TestServerThatIsDownIsUnavailable(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(t testing.TB) *backendtest.S3Server{"MinIO": backendtest.NewMinIO, "versitygw": backendtest.NewVersityGW} {

@@ -14,7 +14,9 @@ import (
 	"github.com/ocikit/ocikit/store"
 )
 
-// Begin implements [store.Objects]: one CreateMultipartUpload.
+// Begin implements [store.Objects]: one CreateMultipartUpload, which is never repeated. If its answer is lost there may be an
+// upload whose id nobody knows: it is the only one of its key, whose owner condemns the key, and so [Objects.Begun] finds it in
+// time. Of two, one could be completed, and then nobody would look for the other.
 func (o *Objects) Begin(ctx context.Context, key store.Key) (store.Multipart, error) {
 	m, err := o.begin(ctx, key)
 	if err != nil {
@@ -35,7 +37,7 @@ func (o *Objects) begin(ctx context.Context, key store.Key) (store.Multipart, er
 		ServerSideEncryption: o.options.ServerSideEncryption,
 		SSEKMSKeyId:          o.kmsKey(),
 		StorageClass:         o.class(key),
-	}, o.calls...)
+	}, append(slices.Clip(o.calls), once)...)
 	if err != nil {
 		return store.Multipart{}, classify(ctx, err)
 	}

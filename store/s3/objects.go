@@ -198,6 +198,9 @@ func noChecksums(o *s3.Options) {
 	o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 }
 
+// once has a request sent once, whatever the client repeats.
+func once(o *s3.Options) { o.Retryer = aws.NopRetryer{} }
+
 // signed makes the body's SHA-256 part of the signature. Left to itself, the SDK signs it over plain http only.
 func signed(o *s3.Options) {
 	o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {

@@ -88,6 +88,14 @@ func instantOrNone(nanoseconds *int64) time.Time {
 	return instant(*nanoseconds)
 }
 
+// nanosecondsOrNone is the column of a time that may be zero.
+func nanosecondsOrNone(at time.Time) any {
+	if at.IsZero() {
+		return nil
+	}
+	return at.UnixNano()
+}
+
 // ExpireManifest implements [store.Retention]. It is [Metadata.DeleteManifest] with one statement more.
 func (m *Metadata) ExpireManifest(ctx context.Context, expiry store.ManifestExpiry) error {
 	return change(ctx, m, "expire manifest", func(tx *transaction) error {
@@ -98,8 +106,9 @@ func (m *Metadata) ExpireManifest(ctx context.Context, expiry store.ManifestExpi
 				select max(pushed, coalesce(pulled, pushed)) <= ?3
 					and not exists (select 1 from tags where manifest = ?1)
 					and not (?4 and exists (select 1 from manifests s where s.repository = ?2 and s.digest = m.subject))
+					and (?5 is null or pushed <= ?5)
 				from manifests m where id = ?1`,
-				[]any{id, inside, tx.now.Add(-expiry.Quiet).UnixNano(), expiry.Orphan}, &expired)
+				[]any{id, inside, tx.now.Add(-expiry.Quiet).UnixNano(), expiry.Orphan, nanosecondsOrNone(expiry.PushedBy)}, &expired)
 			if err == nil && !expired {
 				err = store.ErrConditionFailed
 			}

@@ -40,6 +40,7 @@ func collectorFaults() map[string]metadataFault {
 		"reads missing content as present":              {"Audit/ReadsMissingContentAsAbsent", plants(func(m collecting) store.Metadata { return &readsMissing{collecting: m} })},
 		"looks for keys place by place":                 {"Audit/NeverCondemnsWhatIsBeingFinished", plants(func(m collecting) store.Metadata { return &looksInTurn{collecting: m} })},
 		"expires what was just pushed":                  {"Expiry/OfAManifestWaitsForQuiet", plants(func(m collecting) store.Metadata { return &expiresLoud{m} })},
+		"expires what was pushed since it was decided":  {"Expiry/OfAManifestThatWasPushedLaterFails", plants(func(m collecting) store.Metadata { return &expiresLate{m} })},
 		"expires what has moved":                        {"Expiry/OfATagThatHasMovedFails", plants(func(m collecting) store.Metadata { return &expiresMoved{m} })},
 		"answers HEAD without renewing":                 {"Interleaving/HeadInEveryOrder", plants(func(m collecting) store.Metadata { return &neverRenews{m} })},
 		"names objects by their digest":                 {"Interleaving/ContentPushedBetweenDecisionAndDeletionSurvives", plants(func(m collecting) store.Metadata { return &keysAreDigests{collecting: m} })},
@@ -241,6 +242,13 @@ type expiresLoud struct{ collecting }
 
 func (m *expiresLoud) ExpireManifest(ctx context.Context, expiry store.ManifestExpiry) error {
 	expiry.Quiet = 0
+	return m.collecting.ExpireManifest(ctx, expiry)
+}
+
+type expiresLate struct{ collecting }
+
+func (m *expiresLate) ExpireManifest(ctx context.Context, expiry store.ManifestExpiry) error {
+	expiry.PushedBy = time.Time{}
 	return m.collecting.ExpireManifest(ctx, expiry)
 }
 

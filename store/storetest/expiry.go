@@ -19,6 +19,7 @@ func expiryTests() []metadataTest {
 		{"OfAManifestWithATagFails", expireTaggedManifest},
 		{"OfAManifestThatAnotherOneListsIsRefused", expireReferencedManifest},
 		{"OfAnOrphanWaitsForItsSubjectToGo", expireOrphan},
+		{"OfAManifestThatWasPushedLaterFails", expireLateManifest},
 		{"OfAnUnknownManifestFails", expireUnknownManifest},
 		{"OfATagLeavesItsManifest", expireTag},
 		{"OfATagWaitsForQuiet", expireQuietTag},
@@ -103,6 +104,24 @@ func expireOrphan(t *testing.T, m *index) {
 	m.requireNoManifest(t, repository, byDigest(d), "a referrer that expired is deleted")
 	none := m.putManifest(t, imageOf(repository, "no subject"))
 	require.NoError(t, m.first.ExpireManifest(t.Context(), store.ManifestExpiry{Repository: repository, Digest: none, Orphan: true}), "what has no subject has none that is here")
+}
+
+func expireLateManifest(t *testing.T, m *index) {
+	subject := m.putManifest(t, imageOf(repository, "subject"))
+	put := referrerOf(repository, "referrer", subject, "")
+	d := m.putManifest(t, put)
+	early := m.putManifest(t, referrerOf(repository, "early referrer", subject, ""))
+	require.NoError(t, m.first.DeleteManifest(t.Context(), repository, subject, nil))
+	m.clock.Advance(time.Millisecond)
+	m.putManifest(t, put)
+	deleted := m.candidates(t)[place{repository, subject}]
+	expiry := store.ManifestExpiry{Repository: repository, Digest: d, Orphan: true, PushedBy: deleted}
+	require.ErrorIs(t, m.first.ExpireManifest(t.Context(), expiry), store.ErrConditionFailed, "a referrer that was pushed after PushedBy does not expire, also when it was pushed before, too")
+	m.requireManifest(t, repository, byDigest(d), put.Manifest, "an expiry that failed changes nothing")
+	expiry.Digest = early
+	require.NoError(t, m.first.ExpireManifest(t.Context(), expiry), "a referrer that was last pushed at PushedBy expires")
+	expiry.Digest, expiry.PushedBy = d, m.clock.Now()
+	require.NoError(t, m.first.ExpireManifest(t.Context(), expiry), "a referrer that was pushed by then expires")
 }
 
 func expireUnknownManifest(t *testing.T, m *index) {

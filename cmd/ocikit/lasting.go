@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"github.com/ocikit/ocikit/staging"
+)
+
+// openLasting opens stores that outlive the process, and are there already: what is named by mistake would be empty, and to compare
+// the objects of others with an empty index, or the other way round, finds nothing but damage.
+func (c *storeFlags) openLasting(ctx context.Context, out output) (*stores, error) {
+	var s settings
+	if err := errors.Join(c.parse(&s)...); err != nil {
+		return nil, err
+	}
+	if s.volatile() {
+		return nil, errors.New("--objects: what is in another process's memory is out of reach: name the stores that the servers have")
+	}
+	if err := errors.Join(c.requireIndex(s.database), c.requireObjects(s.objects)); err != nil {
+		return nil, err
+	}
+	return c.openStores(ctx, warnings(out), s, newMetrics(staging.NewBudget(0)))
+}
+
+// requireIndex fails if opening the index would make one.
+func (c *storeFlags) requireIndex(d database) error {
+	if d.kind != kindSQLite {
+		return nil // a schema is made by migrating only
+	}
+	return c.requirePath("database", c.Database, "index", d.path)
+}
+
+// requireObjects fails if opening the objects would make a folder of them.
+func (c *storeFlags) requireObjects(o objects) error {
+	if o.kind != kindFile {
+		return nil
+	}
+	return c.requirePath("objects", c.Objects, "folder of objects", o.dir)
+}
+
+func (c *storeFlags) requirePath(flag, value, what, path string) error {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: there is no %s at %s: name what the servers have, with --data, or --database and --objects", c.blame(flag, value), what, path)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.blame(flag, value), err)
+	}
+	return nil
+}
+
+// warnings logs what somebody should know who has just started a command by hand.
+func warnings(out output) *slog.Logger {
+	return slog.New(slog.NewTextHandler(out.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}

@@ -1,0 +1,103 @@
+package gc_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ocikit/ocikit/gc"
+	"github.com/ocikit/ocikit/store"
+)
+
+func TestPullsAreRecordedOffThePathAndBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		pulls := gc.NewPulls(3)
+		opts := &gc.Options{Pulls: pulls}
+		w.put(t, manifest{text: "a", tags: []string{"v1"}})
+		time.Sleep(day)
+		for range 100 {
+			pulls.Record(repository, digest.FromString("a"), "v1")
+		}
+		stats := w.once(t, opts)
+		require.Equal(t, 1, stats.Pulls, "a manifest that is pulled often is recorded once")
+		require.Zero(t, stats.DroppedPulls)
+		tags, err := w.meta.TagRecords(t.Context(), repository, "", 10)
+		require.NoError(t, err)
+		require.True(t, tags[0].Pulled.Equal(time.Now()))
+
+		pulls.Record(repository, digest.FromString("a"), "v1")
+		require.Zero(t, w.once(t, opts).Pulls, "it was recorded a moment ago")
+		for i := range 10 {
+			pulls.Record(repository, digest.FromString(text(i)), "")
+		}
+		stats = w.once(t, opts)
+		require.Equal(t, 3, stats.Pulls)
+		require.Equal(t, 7, stats.DroppedPulls, "what comes when it is full is dropped, and counted")
+		time.Sleep(time.Hour)
+		w.once(t, opts)
+		pulls.Record(repository, digest.FromString(text(0)), "")
+		time.Sleep(time.Hour)
+		require.Equal(t, 1, w.once(t, opts).Pulls)
+		pulls.Record(repository, digest.FromString(text(0)), "")
+		require.Equal(t, 1, w.once(t, opts).Pulls, "it is recorded again after an hour")
+	})
+}
+
+func TestPullsWaitWhileTheIndexIsAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		pulls := gc.NewPulls(0)
+		pulls.Record(repository, "sha256:a", "")
+		w.failOn(func(string) error { return store.ErrUnavailable })
+		_, err := pulls.Flush(t.Context(), w.index())
+		require.ErrorIs(t, err, store.ErrUnavailable)
+		w.failOn(nil)
+		stats, err := pulls.Flush(t.Context(), w.index())
+		require.NoError(t, err)
+		require.Equal(t, 1, stats.Pulls)
+	})
+}
+
+func TestPullsAreRecordedWhereNobodyCollects(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		d := w.put(t, manifest{text: "a", tags: []string{"v1", "v2"}})
+		w.push(t, repository, "garbage")
+		time.Sleep(2 * day)
+		pulls := gc.NewPulls(0)
+		ctx, cancel := context.WithCancel(t.Context())
+		var seen gc.Stats
+		ended := make(chan error)
+		go func() {
+			ended <- pulls.Run(ctx, w.index(), &gc.Options{Observe: func(e gc.Event) { seen.Add(e.Stats) }})
+		}()
+		pulled := func(tag string) bool {
+			records, err := w.meta.TagRecords(t.Context(), repository, "", 10)
+			require.NoError(t, err)
+			return slices.ContainsFunc(records, func(r store.TagRecord) bool { return r.Name == tag && !r.Pulled.IsZero() })
+		}
+		w.failOn(func(string) error { return store.ErrUnavailable })
+		pulls.Record(repository, d, "v1")
+		time.Sleep(5 * time.Minute)
+		require.False(t, pulled("v1"))
+		w.failOn(nil)
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		require.True(t, pulled("v1"), "what could not be recorded is recorded later")
+		require.Equal(t, gc.Stats{Pulls: 1}, seen, "nothing but pulls is done")
+		pulls.Record(repository, d, "v2")
+		cancel()
+		require.NoError(t, <-ended)
+		require.True(t, pulled("v2"), "the last pulls are not forgotten with the process")
+		require.ErrorContains(t, pulls.Run(t.Context(), w.index(), &gc.Options{Pause: -1}), "Pause")
+	})
+}
