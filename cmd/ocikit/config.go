@@ -21,6 +21,7 @@ type settings struct {
 	database  database
 	objects   objects
 	policies  []gc.Policy
+	mirrors   mirrors
 }
 
 // volatile reports whether content is kept in memory.
@@ -31,7 +32,7 @@ func (s settings) embedded() bool { return s.database.kind == kindSQLite || s.ob
 
 // check reads the whole configuration before anything is opened, and returns everything that is wrong with it, each with its flag and
 // what to do.
-func (c *serveCommand) check() (settings, error) {
+func (c *serveCommand) check(file *configFile) (settings, error) {
 	var s settings
 	var errs []error
 	wrong := func(flag, format string, args ...any) {
@@ -72,6 +73,9 @@ func (c *serveCommand) check() (settings, error) {
 	}
 	errs = append(errs, c.checkStores(&s)...)
 	errs = append(errs, c.checkCollecting()...)
+	var problems []error
+	s.mirrors, problems = c.mirrorFlags.check(file)
+	errs = append(errs, problems...)
 	if s.policies, err = readPolicies(c.GCPolicies); err != nil {
 		wrong("gc-policies", "%w", err)
 	}

@@ -27,10 +27,14 @@ import (
 
 // commands is the command line.
 type commands struct {
+	Config string `type:"path" placeholder:"FILE" help:"Flags by their names, upstreams and routes (YAML). Flags and the environment override it."`
+
 	Serve   serveCommand   `cmd:"" help:"Serve a registry."`
 	Migrate migrateCommand `cmd:"" help:"Set up PostgreSQL for it, or bring it up to date."`
 	GC      gcCommand      `cmd:"" name:"gc" help:"Collect what nothing refers to, until nothing is due. Servers do it themselves; it may run beside them."`
 	Audit   auditCommand   `cmd:"" help:"Compare what is stored with the index, and repair what does not fit. Servers may go on."`
+
+	Prefetch prefetchCommand `cmd:"" help:"Pull images through from upstreams before anybody needs them."`
 
 	DeleteRepository deleteRepositoryCommand `cmd:"" help:"Delete a whole repository. Servers collect what was in it."`
 	Version          versionCommand          `cmd:"" help:"Tell which version this is."`
@@ -46,17 +50,7 @@ func main() {
 // run carries out a command line until it is done, or ctx ends, and returns the process's exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	exit := -1
-	parser, err := kong.New(&commands{},
-		kong.Name("ocikit"),
-		kong.Description("A container registry. Flags can be set in the environment as well: --listen as OCIKIT_LISTEN."),
-		kong.DefaultEnvars("OCIKIT"),
-		kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}),
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(code int) { exit = code }),
-		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(output{stdout: stdout, stderr: stderr}),
-	)
+	parser, err := newParser(ctx, &commands{}, output{stdout: stdout, stderr: stderr}, func(code int) { exit = code })
 	if err != nil {
 		fmt.Fprintln(stderr, "ocikit:", err)
 		return 1
@@ -73,6 +67,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// newParser returns what reads a command line into c. exit is called when help was asked for.
+func newParser(ctx context.Context, c *commands, out output, exit func(code int)) (*kong.Kong, error) {
+	file := &configFile{}
+	return kong.New(c,
+		kong.Name("ocikit"),
+		kong.Description("A container registry. Flags can be set in the environment as well: --listen as OCIKIT_LISTEN."),
+		kong.DefaultEnvars("OCIKIT"),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}),
+		kong.Writers(out.stdout, out.stderr),
+		kong.Exit(exit),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(out, file),
+		kong.Resolvers(file),
+	)
 }
 
 // output is where a command writes.

@@ -34,6 +34,8 @@ type metrics struct {
 	gcBytes  prometheus.Counter
 	gcErrors *prometheus.CounterVec
 	gcSteps  *prometheus.HistogramVec
+
+	mirrors mirrorMetrics
 }
 
 func newMetrics(budget *staging.Budget) *metrics {
@@ -83,11 +85,12 @@ func newMetrics(budget *staging.Budget) *metrics {
 		Name: "ocikit_gc_step_duration_seconds", Help: "Time that one step of the collector took.",
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 	}, []string{"step"})
+	m.mirrors = newMirrorMetrics()
 	held := func() float64 { return float64(budget.Held()) }
 	size := func() float64 { return float64(budget.Size()) }
 	m.all.MustRegister(
 		m.requests, m.latency, m.read, m.written, m.uploads, m.asked, m.asking, m.queried, m.querying,
-		m.gcDone, m.gcBytes, m.gcErrors, m.gcSteps,
+		m.gcDone, m.gcBytes, m.gcErrors, m.gcSteps, m.mirrors.asked, m.mirrors.bytes, m.mirrors.took,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ocikit_upload_memory_held_bytes", Help: "Buffers that uploads hold."}, held),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ocikit_upload_memory_bytes", Help: "Buffers that uploads may hold together."}, size),
 		collectors.NewGoCollector(),

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/ocikit/ocikit/gc"
@@ -21,6 +22,7 @@ type serveCommand struct {
 	TLSKey      string `name:"tls-key" type:"path" placeholder:"FILE" help:"Private key (PEM)."`
 
 	storeFlags
+	mirrorFlags
 	Migrate bool `help:"Bring PostgreSQL's schema up to date before serving, as ocikit migrate up does."`
 
 	Redirect       bool          `help:"Send clients to S3 for blobs, with a signed URL. They must be able to reach it, under a host name unrelated to the registry's."`
@@ -54,8 +56,8 @@ type serveCommand struct {
 }
 
 // Run serves until ctx ends. It fails before it has changed anything if the configuration is wrong.
-func (c *serveCommand) Run(ctx context.Context, out output) error {
-	settings, err := c.check()
+func (c *serveCommand) Run(ctx context.Context, out output, file *configFile) error {
+	settings, err := c.check(file)
 	if err != nil {
 		return err
 	}
@@ -69,6 +71,9 @@ func (c *serveCommand) Run(ctx context.Context, out output) error {
 		return err
 	}
 	defer listeners.close()
+	if err := settings.mirrors.refuseLoops(listeners.registry.Addr(), c.ExternalURL); err != nil {
+		return err
+	}
 	budget := staging.NewBudget(int64(c.UploadMemory))
 	metrics := newMetrics(budget)
 	stores, err := c.open(ctx, log, settings, metrics)
@@ -79,7 +84,7 @@ func (c *serveCommand) Run(ctx context.Context, out output) error {
 	pulls := gc.NewPulls(0)
 	defer c.startCollecting(ctx, log, stores, c.collecting(metrics, settings, pulls))()
 
-	local := registry.NewLocal(stores.meta, stores.objects, &registry.LocalOptions{
+	options := registry.LocalOptions{
 		Budget:                budget,
 		MaxBlob:               int64(c.MaxBlob),
 		Redirect:              c.redirect(stores),
@@ -91,9 +96,21 @@ func (c *serveCommand) Run(ctx context.Context, out output) error {
 		NoDelete:              !c.Delete,
 		AllowMissing:          c.AllowMissingReferences,
 		AllowUnknownManifests: c.AllowUnknownManifests,
-	})
-	handler := registry.NewHandler(metrics.count(local), &registry.HandlerOptions{
-		Authorize:   authorize,
+	}
+	via := newVia()
+	upstreams, err := c.mirrorFlags.open(settings.mirrors, stores, options, log, via, metrics.pulledThrough)
+	if err != nil {
+		return err
+	}
+	defer upstreams.close()
+	metrics.watchSpool(upstreams.spool)
+	routed, err := upstreams.route(settings.mirrors, registry.NewLocal(stores.meta, stores.objects, &options))
+	if err != nil {
+		return err
+	}
+	handler := registry.NewHandler(metrics.count(routed), &registry.HandlerOptions{
+		Authorize:   refuseOwn(via, authorize),
+		Namespace:   settings.mirrors.namespace(),
 		Observe:     observers(metrics.observe, requestLog(log, c.LogRequests)),
 		Logger:      log,
 		BasePath:    settings.basePath,
@@ -123,6 +140,9 @@ func (c *serveCommand) announce(log *slog.Logger, l listeners, settings settings
 	attrs := []any{
 		"url", fmt.Sprintf("%s://%s%s", scheme, l.registry.Addr(), settings.basePath),
 		"database", settings.database.name, "objects", settings.objects.name,
+	}
+	if texts := settings.mirrors.describe(); len(texts) > 0 {
+		attrs = append(attrs, "upstreams", strings.Join(texts, " "))
 	}
 	if settings.embedded() {
 		attrs = append(attrs, "sync", c.Sync)

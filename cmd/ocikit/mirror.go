@@ -1,0 +1,190 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/ocikit/ocikit/registry"
+	"github.com/ocikit/ocikit/registry/upstream"
+	"github.com/ocikit/ocikit/store"
+)
+
+// mirrorFlags say where what is not here comes from. Every command that reads through them has them.
+type mirrorFlags struct {
+	Upstream  map[string]string `placeholder:"NAME=URL" mapsep:";" help:"Pull NAME/… through from another registry, and keep it. More, such as logins, rewriting and fall-through, in --config."`
+	SpoolDir  string            `type:"path" placeholder:"DIR" help:"Where content lies that is on its way from upstreams (the folder for temporary files)."`
+	SpoolSize size              `default:"4GiB" placeholder:"SIZE" help:"How much of it, at most (${default})."`
+}
+
+// mirrors are the upstreams as they are configured, checked as far as that can be without asking anybody.
+type mirrors struct {
+	upstreams map[string]*upstreamSettings
+	routes    []routeConfig
+}
+
+type upstreamSettings struct {
+	url       *url.URL
+	namespace string
+	options   upstream.Options
+}
+
+// check reads flags and file, and returns everything that is wrong with them, with keys.
+func (c *mirrorFlags) check(file *configFile) (mirrors, []error) {
+	var errs []error
+	m := mirrors{upstreams: map[string]*upstreamSettings{}}
+	configs := maps.Clone(file.Upstreams)
+	if configs == nil {
+		configs = map[string]upstreamConfig{}
+	}
+	for name, address := range c.Upstream {
+		config := configs[name]
+		config.URL = address
+		configs[name] = config
+	}
+	if c.SpoolSize < 1 {
+		errs = append(errs, errors.New("--spool-size: must be at least 1 byte"))
+	}
+	for _, name := range slices.Sorted(maps.Keys(configs)) {
+		key := "upstreams." + name
+		if name == localName || !registry.ValidRepository(name) || strings.Contains(name, "/") {
+			errs = append(errs, fmt.Errorf("%s: want a name of lower-case letters and digits other than %q", key, localName))
+			continue
+		}
+		config := configs[name]
+		settings, problems := config.read()
+		for _, err := range problems {
+			errs = append(errs, fmt.Errorf("%s.%w", key, err))
+		}
+		m.upstreams[name] = settings
+	}
+	routes, problems := m.readRoutes(file.Routes)
+	m.routes = routes
+	return m, append(errs, problems...)
+}
+
+// opened are the upstreams of a process.
+type opened struct {
+	registries map[string]*upstream.Registry
+	spool      *upstream.Spool
+}
+
+func (o *opened) close() {
+	for _, r := range o.registries {
+		_ = r.Close() // never fails
+	}
+}
+
+// open makes the upstreams' registries over the stores. kept is for what they keep.
+func (c *mirrorFlags) open(m mirrors, s *stores, kept registry.LocalOptions, log *slog.Logger, via string, observe func(upstream.Event)) (*opened, error) {
+	o := &opened{registries: map[string]*upstream.Registry{}}
+	if len(m.upstreams) == 0 {
+		return o, nil
+	}
+	var err error
+	if o.spool, err = upstream.NewSpool(c.SpoolDir, int64(c.SpoolSize)); err != nil {
+		return nil, fmt.Errorf("--spool-dir: %w", err)
+	}
+	for name, settings := range m.upstreams {
+		options := settings.options
+		options.Kept, options.Spool, options.Logger, options.Observe = kept, o.spool, log, observe
+		options.Header = http.Header{"Via": {"1.1 " + via}}
+		r, err := upstream.New(name, settings.url.String(), s.meta, s.objects, &options)
+		if err != nil {
+			o.close()
+			return nil, fmt.Errorf("upstreams.%s: %w", name, err)
+		}
+		o.registries[name] = r
+	}
+	return o, nil
+}
+
+// route returns the registry that all names lead to.
+func (o *opened) route(m mirrors, local registry.Registry) (registry.Registry, error) {
+	if len(o.registries) == 0 {
+		return local, nil
+	}
+	var children []registry.Child
+	for _, route := range m.routes {
+		var sources []registry.Source
+		var writable registry.Registry
+		for _, name := range route.To {
+			if name == localName {
+				writable = local
+				continue
+			}
+			r := o.registries[name].Under(route.Prefix)
+			sources = append(sources, registry.Source{Registry: r, Link: r.Link})
+		}
+		child := registry.Child{Prefix: route.Prefix, Registry: writable}
+		switch {
+		case writable == nil && len(sources) == 1:
+			child.Registry = sources[0].Registry
+		case len(sources) > 0:
+			child.Registry = registry.NewFallThrough(writable, sources, &registry.FallThroughOptions{Mix: route.Mix})
+		}
+		children = append(children, child)
+	}
+	return registry.NewRoute(children...)
+}
+
+// namespace returns what turns the names of mirrors' clients into those that they have here, or nil: below the first route that leads
+// to that upstream, and if there is one, to nothing else.
+func (m *mirrors) namespace() func(namespace, repository string) (string, bool) {
+	prefixes := map[string]string{}
+	for _, alone := range []bool{true, false} {
+		for _, route := range m.routes {
+			for _, name := range route.To {
+				if name == localName || alone != (len(route.To) == 1) {
+					continue
+				}
+				namespace := m.upstreams[name].namespace
+				if _, ok := prefixes[namespace]; !ok {
+					prefixes[namespace] = strings.TrimPrefix(route.Prefix+"/", "/")
+				}
+			}
+		}
+	}
+	if len(prefixes) == 0 {
+		return nil
+	}
+	return func(namespace, repository string) (string, bool) {
+		prefix, ok := prefixes[namespace]
+		return prefix + repository, ok
+	}
+}
+
+// authorization is what decides about requests.
+type authorization = func(*http.Request, []registry.Access) (func(registry.Access) bool, error)
+
+// refuseOwn also refuses what this process has sent itself: an upstream that leads back here.
+func refuseOwn(via string, next authorization) authorization {
+	return func(r *http.Request, want []registry.Access) (func(registry.Access) bool, error) {
+		for _, value := range r.Header["Via"] {
+			if strings.Contains(value, via) {
+				return nil, registry.ErrDenied.With("this registry is its own upstream")
+			}
+		}
+		if next == nil {
+			return func(registry.Access) bool { return true }, nil
+		}
+		return next(r, want)
+	}
+}
+
+// newVia returns what this process calls itself in Via.
+func newVia() string { return "ocikit-" + store.NewID() }
+
+// describe tells what is pulled through from where.
+func (m *mirrors) describe() []string {
+	var texts []string
+	for _, name := range slices.Sorted(maps.Keys(m.upstreams)) {
+		texts = append(texts, name+"="+m.upstreams[name].url.String())
+	}
+	return texts
+}
