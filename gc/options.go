@@ -18,6 +18,7 @@ type Index interface {
 	store.Collector
 	store.Auditor
 	store.Retention
+	store.Mirror
 
 	Repositories(ctx context.Context, after string, limit int) ([]string, error)
 	Holders(ctx context.Context, d digest.Digest, after string, limit int) ([]string, error)
@@ -56,7 +57,9 @@ type Options struct {
 	Policies    []Policy      // for each repository, the first one that matches it; default none
 	PolicyPause time.Duration // between two runs of the policies over all repositories; default 1 h
 
-	// Pulls is what the registry was given to record pulls; nil: pulls are not known to the policies.
+	Eviction Eviction // of what was pulled through; default: none
+
+	// Pulls is what the registry was given to record pulls; nil: pulls are not known to the policies, nor to evictions.
 	Pulls *Pulls
 
 	Logger  *slog.Logger // default: nothing is logged
@@ -83,6 +86,7 @@ func (o *Options) complete() (Options, error) {
 	}{
 		{"Grace", c.Grace}, {"Delay", c.Delay}, {"WriteTimeout", c.WriteTimeout}, {"Again", c.Again}, {"Pause", c.Pause},
 		{"PolicyPause", c.PolicyPause}, {"Life.Idle", c.Life.Idle}, {"Life.Total", c.Life.Total}, {"Life.Tombstone", c.Life.Tombstone},
+		{"Eviction.Idle", c.Eviction.Idle}, {"Eviction.Pause", c.Eviction.Pause},
 	} {
 		if d.value < 0 {
 			return c, fmt.Errorf("gc options: %s: %v is negative", d.name, d.value)
@@ -90,6 +94,9 @@ func (o *Options) complete() (Options, error) {
 	}
 	if c.Batch < 0 {
 		return c, fmt.Errorf("gc options: Batch: %d is negative", c.Batch)
+	}
+	if c.Eviction.Budget < 0 {
+		return c, fmt.Errorf("gc options: Eviction.Budget: %d is negative", c.Eviction.Budget)
 	}
 	if err := ValidatePolicies(c.Policies); err != nil {
 		return c, fmt.Errorf("gc options: %w", err)
@@ -106,6 +113,7 @@ func (o *Options) complete() (Options, error) {
 	setDefault(&c.Pause, time.Minute)
 	setDefault(&c.Batch, 1000)
 	setDefault(&c.PolicyPause, hour)
+	setDefault(&c.Eviction.Pause, 10*time.Minute)
 	setDefault(&c.Logger, slog.New(slog.DiscardHandler))
 	return c, nil
 }
