@@ -21,6 +21,10 @@
 // A [Policy], which there is none of by default, takes more along than what nobody refers to: old tags, manifests without
 // tags, referrers of what was deleted. [Preview] tells beforehand what would go, and why.
 //
+// An [Eviction] lets go what was pulled through from upstreams: manifests that nobody has pulled for long, or, when there is more
+// than a budget, the ones that were pulled the longest ago. What was pushed is in repositories of its own, and is never
+// evicted; policies in turn do not see what was pulled through.
+//
 // [Audit] is the second line, for what is not supposed to happen: it compares all that is stored with the index, reports
 // what does not fit, and repairs on request what can be repaired, also while everything runs.
 //

@@ -40,6 +40,10 @@ func (s *policyStep) run(ctx context.Context, done *Stats) (got gain, err error)
 			s.after = s.page[len(s.page)-1]
 		}
 		repository := s.page[0]
+		if store.IsMirror(repository) { // and so are all that come after it
+			s.end(ctx)
+			return some, nil
+		}
 		if err := s.enforce(ctx, repository, s.left.see(repository), done); err != nil {
 			return nothing, err
 		}

@@ -14,11 +14,12 @@ const (
 	StepRepositories Step = "repositories" // that were deleted are drained
 	StepGarbage      Step = "garbage"      // is deleted from the store
 	StepPolicies     Step = "policies"     // are run over repositories
+	StepEviction     Step = "eviction"     // of what was pulled through
 )
 
 // Steps returns all steps, in their order.
 func Steps() []Step {
-	return []Step{StepLook, StepPulls, StepSessions, StepCandidates, StepRepositories, StepGarbage, StepPolicies}
+	return []Step{StepLook, StepPulls, StepSessions, StepCandidates, StepRepositories, StepGarbage, StepPolicies, StepEviction}
 }
 
 // Event is a step that was taken: one batch of work.
@@ -46,6 +47,8 @@ type Stats struct {
 	NotAborted   int   `json:"notAborted"`   // multipart uploads of sessions that were ended, for another time
 	Manifests    int   `json:"manifests"`    // that policies deleted
 	Tags         int   `json:"tags"`         // that policies deleted
+	Evicted      int   `json:"evicted"`      // manifests of mirrored repositories that were idle, or too much
+	EvictedBytes int64 `json:"evictedBytes"` // of contents that only these needed, of what is mirrored
 	Pulls        int   `json:"pulls"`        // that were recorded
 	DroppedPulls int   `json:"droppedPulls"` // that were too many to be recorded
 }
@@ -67,6 +70,8 @@ func (s *Stats) Add(other Stats) {
 	s.NotAborted += other.NotAborted
 	s.Manifests += other.Manifests
 	s.Tags += other.Tags
+	s.Evicted += other.Evicted
+	s.EvictedBytes += other.EvictedBytes
 	s.Pulls += other.Pulls
 	s.DroppedPulls += other.DroppedPulls
 }

@@ -14,7 +14,7 @@ type FindingKind string
 const (
 	FindLink     FindingKind = "link"     // a repository's link to content that another one keeps
 	FindContent  FindingKind = "content"  // with its last link
-	FindManifest FindingKind = "manifest" // that a policy lets go
+	FindManifest FindingKind = "manifest" // that a policy lets go, or that would be evicted
 	FindTag      FindingKind = "tag"      // that a policy lets go
 	FindPattern  FindingKind = "pattern"  // of a policy, that matches nothing: nothing goes, or stays, by it
 )

@@ -18,6 +18,7 @@ type Index interface {
 	store.Collector
 	store.Auditor
 	store.Retention
+	store.Mirror
 
 	Repositories(ctx context.Context, after string, limit int) ([]string, error)
 	Holders(ctx context.Context, d digest.Digest, after string, limit int) ([]string, error)
@@ -64,7 +65,9 @@ type Options struct {
 	// [Policy].Keep. nil: none is.
 	Immutable func(repository, tag string) bool
 
-	// Pulls is what the registry was given to record pulls; nil: pulls are not known to the policies.
+	Eviction Eviction // of what was pulled through; default: none
+
+	// Pulls is what the registry was given to record pulls; nil: pulls are not known to the policies, nor to evictions.
 	Pulls *Pulls
 
 	Logger  *slog.Logger // default: nothing is logged
@@ -91,6 +94,7 @@ func (o *Options) complete() (Options, error) {
 	}{
 		{"Grace", c.Grace}, {"Delay", c.Delay}, {"URLLife", c.URLLife}, {"WriteTimeout", c.WriteTimeout}, {"Again", c.Again}, {"Pause", c.Pause},
 		{"PolicyPause", c.PolicyPause}, {"Life.Idle", c.Life.Idle}, {"Life.Total", c.Life.Total}, {"Life.Tombstone", c.Life.Tombstone},
+		{"Eviction.Idle", c.Eviction.Idle}, {"Eviction.Pause", c.Eviction.Pause},
 	} {
 		if d.value < 0 {
 			return c, fmt.Errorf("gc options: %s: %v is negative", d.name, d.value)
@@ -98,6 +102,9 @@ func (o *Options) complete() (Options, error) {
 	}
 	if c.Batch < 0 {
 		return c, fmt.Errorf("gc options: Batch: %d is negative", c.Batch)
+	}
+	if c.Eviction.Budget < 0 {
+		return c, fmt.Errorf("gc options: Eviction.Budget: %d is negative", c.Eviction.Budget)
 	}
 	if err := ValidatePolicies(c.Policies); err != nil {
 		return c, fmt.Errorf("gc options: %w", err)
@@ -120,6 +127,7 @@ func (o *Options) complete() (Options, error) {
 	if c.Immutable == nil {
 		c.Immutable = func(string, string) bool { return false }
 	}
+	setDefault(&c.Eviction.Pause, 10*time.Minute)
 	setDefault(&c.Logger, slog.New(slog.DiscardHandler))
 	return c, nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/ocikit/ocikit/store"
 )
 
 // Policy says what may be deleted of the repositories that its patterns match, apart from what nothing refers to. In a
@@ -136,8 +138,11 @@ func compilePolicy(field string, from Policy) (*policy, error) {
 	return p, errors.Join(errs...)
 }
 
-// of returns the policy of a repository, or nil.
+// of returns the policy of a repository, or nil: a mirrored one has none.
 func (p policies) of(repository string) *policy {
+	if store.IsMirror(repository) {
+		return nil
+	}
 	for _, policy := range p {
 		if policy.repositories.match(repository) {
 			return policy

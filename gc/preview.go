@@ -11,13 +11,13 @@ import (
 )
 
 // Preview tells what [Once] would do now, and changes nothing: each is called for everything that would go, and an error of
-// it ends the preview. The stats count the links, contents and their bytes that a review would take, and the tags and
-// manifests that policies would let go. What would only follow later is not told: contents of manifests that go now have
-// a grace to come. Neither is what has been decided before: objects whose content has gone already, and uploads that have
-// outlived their life, are on their way out.
+// it ends the preview. The stats count the links, contents and their bytes that a review would take, the tags and
+// manifests that policies would let go, and the manifests that would be evicted. What would only follow later is not told:
+// contents of manifests that go now have a grace to come. Neither is what has been decided before: objects whose content has
+// gone already, and uploads that have outlived their life, are on their way out.
 //
 // It holds a page at a time, and beside it the digests of contents that several repositories, or none any more, had a link to,
-// and of referrers that go with their subject.
+// of referrers that go with their subject, and of manifests that would be evicted.
 func Preview(ctx context.Context, meta Index, opts *Options, each func(Finding) error) (Stats, error) {
 	c, err := newCollector(meta, nil, opts)
 	if err != nil {
@@ -27,7 +27,10 @@ func Preview(ctx context.Context, meta Index, opts *Options, each func(Finding) 
 	if err := p.candidates(ctx); err != nil {
 		return p.stats, err
 	}
-	return p.stats, p.repositories(ctx)
+	if err := p.repositories(ctx); err != nil {
+		return p.stats, err
+	}
+	return p.stats, p.evictions(ctx)
 }
 
 type preview struct {
@@ -152,6 +155,10 @@ func (p *preview) repositories(ctx context.Context) error {
 			return fmt.Errorf("list repositories: %w", err)
 		}
 		for _, repository := range page {
+			if store.IsMirror(repository) { // and so are all that come after it
+				page = nil
+				break
+			}
 			after = repository
 			if err := p.repository(ctx, repository, left.see(repository)); err != nil {
 				return err

@@ -29,8 +29,8 @@ func Run(ctx context.Context, meta Index, objects store.Objects, opts *Options) 
 	return nil
 }
 
-// Once records the pulls, runs the policies over all repositories, and collects until nothing is due that it can do: for
-// programs that are started by hand or by a clock. A step that fails goes on as long as it does something all the same, and is
+// Once records the pulls, runs the policies over all repositories, evicts, and collects until nothing is due that it can
+// do: for programs that are started by hand or by a clock. A step that fails goes on as long as it does something all the same, and is
 // then left alone, while the others go on. So it returns what it did also with an error, which is the last one of each step
 // that failed, and is not logged. What a grace or a delay protects is left for another time. opts may be nil.
 func Once(ctx context.Context, meta Index, objects store.Objects, opts *Options) (Stats, error) {
@@ -115,7 +115,7 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 	paced := func(run func(context.Context, int, *Stats) (gain, error)) func(context.Context, *Stats) (gain, error) {
 		return newPace(options.Batch).keep(run)
 	}
-	pulls, runner := &pullStep{collector: c}, &policyStep{collector: c}
+	pulls, runner, evictor := &pullStep{collector: c}, &policyStep{collector: c}, &evictStep{collector: c, holder: store.NewID()}
 	c.steps = []*step{
 		{name: StepLook, due: func() bool { return true }, run: c.look},
 		{name: StepPulls, due: pulls.due, run: pulls.run},
@@ -124,6 +124,7 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 		{name: StepRepositories, due: func() bool { return c.work.Repositories }, run: paced(c.drain)},
 		{name: StepGarbage, due: func() bool { return c.work.Garbage }, run: paced(c.sweep)},
 		{name: StepPolicies, due: runner.due, run: runner.run},
+		{name: StepEviction, due: evictor.due, run: evictor.run},
 	}
 	return c, nil
 }

@@ -32,6 +32,7 @@ type metrics struct {
 
 	gcDone   *prometheus.CounterVec
 	gcBytes  prometheus.Counter
+	gcFreed  prometheus.Counter
 	gcErrors *prometheus.CounterVec
 	gcSteps  *prometheus.HistogramVec
 
@@ -78,6 +79,9 @@ func newMetrics(budget *staging.Budget) *metrics {
 	m.gcBytes = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ocikit_gc_content_bytes_total", Help: "Bytes of content that went with its last reference.",
 	})
+	m.gcFreed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ocikit_gc_evicted_bytes_total", Help: "Bytes of mirrored content that only manifests needed that were evicted.",
+	})
 	m.gcErrors = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ocikit_gc_errors_total", Help: "Steps of the collector that failed, and were tried again.",
 	}, []string{"step"})
@@ -90,7 +94,7 @@ func newMetrics(budget *staging.Budget) *metrics {
 	size := func() float64 { return float64(budget.Size()) }
 	m.all.MustRegister(
 		m.requests, m.latency, m.read, m.written, m.uploads, m.asked, m.asking, m.queried, m.querying,
-		m.gcDone, m.gcBytes, m.gcErrors, m.gcSteps, m.mirrors.asked, m.mirrors.bytes, m.mirrors.took,
+		m.gcDone, m.gcBytes, m.gcFreed, m.gcErrors, m.gcSteps, m.mirrors.asked, m.mirrors.bytes, m.mirrors.took,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ocikit_upload_memory_held_bytes", Help: "Buffers that uploads hold."}, held),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ocikit_upload_memory_bytes", Help: "Buffers that uploads may hold together."}, size),
 		collectors.NewGoCollector(),
@@ -112,13 +116,14 @@ func (m *metrics) collected(e gc.Event) {
 	for kind, n := range map[string]int{
 		"candidates": e.Stats.Candidates, "links": e.Stats.Links, "contents": e.Stats.Contents, "objects": e.Stats.Objects,
 		"sessions": e.Stats.Sessions, "tombstones": e.Stats.Tombstones, "multiparts": e.Stats.Multiparts, "rows": e.Stats.Drained,
-		"manifests": e.Stats.Manifests, "tags": e.Stats.Tags, "pulls": e.Stats.Pulls,
+		"manifests": e.Stats.Manifests, "tags": e.Stats.Tags, "evicted": e.Stats.Evicted, "pulls": e.Stats.Pulls,
 		"pulls_dropped": e.Stats.DroppedPulls, "candidates_left": e.Stats.Left, "objects_left": e.Stats.Failed,
 		"multiparts_left": e.Stats.NotAborted,
 	} {
 		m.gcDone.WithLabelValues(kind).Add(float64(n))
 	}
 	m.gcBytes.Add(float64(e.Stats.Bytes))
+	m.gcFreed.Add(float64(e.Stats.EvictedBytes))
 	m.gcSteps.WithLabelValues(string(e.Step)).Observe(e.Took.Seconds())
 	if e.Err != nil {
 		m.gcErrors.WithLabelValues(string(e.Step)).Inc()
