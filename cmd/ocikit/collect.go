@@ -41,7 +41,27 @@ func (c *serveCommand) checkCollecting() []error {
 	if c.GC && c.Redirect && c.GCDelay <= c.RedirectExpiry {
 		errs = append(errs, errors.New("--gc-delay: must be longer than --redirect-expiry: a signed URL would outlive the object that it leads to"))
 	}
+	return append(errs, c.evictionFlags.check()...)
+}
+
+// evictionFlags say what goes of what was pulled through.
+type evictionFlags struct {
+	EvictIdle time.Duration `placeholder:"DURATION" help:"Evict what was pulled through and has not been pulled for so long (never)."`
+	EvictOver size          `placeholder:"SIZE" help:"Evict what was pulled through and pulled least recently while all of it is larger (never)."`
+}
+
+func (c *evictionFlags) check() (errs []error) {
+	if c.EvictIdle < 0 {
+		errs = append(errs, errors.New("--evict-idle: must not be negative"))
+	}
+	if c.EvictOver < 0 {
+		errs = append(errs, errors.New("--evict-over: must not be negative"))
+	}
 	return errs
+}
+
+func (c *evictionFlags) eviction() gc.Eviction {
+	return gc.Eviction{Idle: c.EvictIdle, Budget: int64(c.EvictOver)}
 }
 
 // collecting is what the collector beside the server is told.
@@ -50,8 +70,9 @@ func (c *serveCommand) collecting(m *metrics, s settings, pulls *gc.Pulls) *gc.O
 		Policies: s.policies, Pulls: pulls, Immutable: s.immutable,
 		Grace: c.GCGrace, Delay: c.GCDelay, Pause: c.GCPause, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle),
 		// What could not be deleted is tried again as soon as that is of use.
-		Again:   min(max(c.GCDelay, 5*time.Second), 10*time.Minute),
-		Observe: m.collected,
+		Again:    min(max(c.GCDelay, 5*time.Second), 10*time.Minute),
+		Observe:  m.collected,
+		Eviction: c.eviction(),
 	}
 	if c.Redirect {
 		options.URLLife = c.RedirectExpiry
@@ -106,14 +127,19 @@ type gcCommand struct {
 	WriteTimeout time.Duration `default:"15m" placeholder:"DURATION" help:"How long one request to the objects may take, as the servers were told (${default})."`
 	Policies     string        `type:"path" placeholder:"FILE" help:"What else may be deleted where, by age and number, and what never (YAML)."`
 	Immutable    []string      `name:"immutable-tags" placeholder:"PATTERN" help:"Tags that are never deleted, as the servers were told: v*, or team/**:v*."`
-	DryRun       bool          `help:"Tell what would go, and change nothing."`
-	JSON         bool          `name:"json" help:"Tell it as JSON, a line for each and one for all."`
+	evictionFlags
+	DryRun bool `help:"Tell what would go, and change nothing."`
+	JSON   bool `name:"json" help:"Tell it as JSON, a line for each and one for all."`
 }
 
 // Run collects until nothing is due, and tells what that was.
 func (c *gcCommand) Run(ctx context.Context, out output) error {
 	options := &gc.Options{
 		Grace: c.Grace, Delay: c.Delay, URLLife: c.RedirectLife, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle), Logger: warnings(out),
+		Eviction: c.eviction(),
+	}
+	if err := errors.Join(c.evictionFlags.check()...); err != nil {
+		return err
 	}
 	for flag, value := range map[string]time.Duration{"grace": c.Grace, "delay": c.Delay, "upload-idle": c.UploadIdle, "write-timeout": c.WriteTimeout} {
 		if value <= 0 {
@@ -147,6 +173,9 @@ func (c *gcCommand) Run(ctx context.Context, out output) error {
 	}
 	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s collected, %d objects deleted, %d uploads ended\n",
 		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Objects, stats.Sessions)
+	if printed == nil && stats.Evicted > 0 {
+		_, printed = fmt.Fprintf(out.stdout, "%d manifests of upstreams evicted, of %s\n", stats.Evicted, units.BytesSize(float64(stats.EvictedBytes)))
+	}
 	return errors.Join(err, printed)
 }
 
@@ -164,7 +193,7 @@ func (c *gcCommand) preview(ctx context.Context, out output, s *stores, options 
 		return errors.Join(err, encoder.Encode(stats))
 	}
 	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s, %d manifests and %d tags would go\n",
-		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Manifests, stats.Tags)
+		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Manifests+stats.Evicted, stats.Tags)
 	return errors.Join(err, printed)
 }
 

@@ -47,6 +47,8 @@ type serveCommand struct {
 	GCPolicies   string        `name:"gc-policies" type:"path" placeholder:"FILE" help:"What else may be deleted where, by age and number, and what never (YAML). Nothing by default; try it with ocikit gc --dry-run."`
 	GCPause      time.Duration `name:"gc-pause" default:"1m" placeholder:"DURATION" help:"How long to rest when there is nothing to collect (${default})."`
 
+	evictionFlags
+
 	MetricsListen   string        `placeholder:"HOST:PORT" help:"Where to serve Prometheus metrics on /metrics, and /livez and /readyz. Off by default."`
 	LogLevel        slog.Level    `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
 	LogFormat       string        `default:"text" enum:"text,json" placeholder:"FORMAT" help:"text or json (${default})."`
