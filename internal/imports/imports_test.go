@@ -31,7 +31,7 @@ var layers = map[string][]string{
 	"registry/upstream": {"store", "cas", "registry"},
 	"cmd/ocikit": {
 		"store", "store/memory", "store/filesystem", "store/sqlite", "store/postgres", "store/s3",
-		"staging", "gc", "registry", "registry/auth", "registry/upstream",
+		"cas", "staging", "gc", "registry", "registry/auth", "registry/upstream",
 	},
 }
 

@@ -19,7 +19,7 @@ import (
 // Blob implements [registry.Reader]. One that is kept is read like any other of the store. Else this begins to fetch it, or joins whoever
 // does; the fetch is held until ctx ends.
 func (r *Registry) Blob(ctx context.Context, repository string, d digest.Digest) (registry.Blob, error) {
-	name, ok := r.options.Names.upstream(repository)
+	name, ok := r.options.Names.Upstream(repository)
 	if !ok {
 		return registry.Blob{}, registry.ErrBlobUnknown
 	}
@@ -155,7 +155,7 @@ func (e *exact) Read(p []byte) (int, error) {
 
 // StatBlob implements [registry.Reader]. A blob that is not kept costs one HEAD upstream, and is not fetched.
 func (r *Registry) StatBlob(ctx context.Context, repository string, d digest.Digest) (ocispec.Descriptor, error) {
-	upstream, ok := r.options.Names.upstream(repository)
+	upstream, ok := r.options.Names.Upstream(repository)
 	if !ok {
 		return ocispec.Descriptor{}, registry.ErrBlobUnknown
 	}
@@ -221,7 +221,7 @@ func (r *Registry) adopt(ctx context.Context, name blobName) (bool, error) {
 // Link makes a blob of the upstream visible in a repository of the same stores, for a manifest that refers to it: it is fetched
 // first if it is not kept. ErrBlobUnknown if the upstream does not have it.
 func (r *Registry) Link(ctx context.Context, repository string, d digest.Digest, to string) error {
-	upstream, ok := r.options.Names.upstream(repository)
+	upstream, ok := r.options.Names.Upstream(repository)
 	if !ok {
 		return registry.ErrBlobUnknown
 	}

@@ -39,7 +39,7 @@ type remembered struct {
 // Tags implements [registry.Lister]: the upstream's tags, which are read whole and remembered for a moment, and those that are
 // kept. While the upstream does not answer, it is the kept ones.
 func (r *Registry) Tags(ctx context.Context, repository, after string, limit int) ([]string, error) {
-	name, ok := r.options.Names.upstream(repository)
+	name, ok := r.options.Names.Upstream(repository)
 	if !ok {
 		return nil, registry.ErrNameUnknown
 	}
@@ -123,7 +123,7 @@ func (r *Registry) keptTags(ctx context.Context, name string) ([]string, error) 
 // Referrers implements [registry.Lister]: the upstream's, from its API or from the index that stands under the fallback tag, and those
 // that are kept. While the upstream does not answer, it is the kept ones.
 func (r *Registry) Referrers(ctx context.Context, repository string, subject digest.Digest, page registry.ReferrersPage) ([]ocispec.Descriptor, error) {
-	name, ok := r.options.Names.upstream(repository)
+	name, ok := r.options.Names.Upstream(repository)
 	if !ok {
 		return nil, nil
 	}

@@ -28,7 +28,7 @@ var accepted = http.Header{"Accept": {strings.Join([]string{
 // that was confirmed within TagAge. Else the upstream is asked by HEAD for a tag's digest, and for the manifest only where it is
 // another one. What many ask for at once is asked for once.
 func (r *Registry) Manifest(ctx context.Context, repository string, ref registry.Reference) (registry.Manifest, error) {
-	name, ok := r.options.Names.upstream(repository)
+	name, ok := r.options.Names.Upstream(repository)
 	if !ok {
 		return registry.Manifest{}, registry.ErrManifestUnknown
 	}

@@ -81,8 +81,8 @@ func (r rule) covers(pattern string) bool {
 	return true
 }
 
-// upstream returns what a repository is called upstream, if it may be pulled through.
-func (n *Names) upstream(repository string) (string, bool) {
+// Upstream returns what a repository is called upstream, if it may be pulled through. Check has to have been called.
+func (n *Names) Upstream(repository string) (string, bool) {
 	for _, rule := range n.rules {
 		if match := rule.expr.FindStringSubmatch(repository); match != nil {
 			next := 0
@@ -109,6 +109,6 @@ func (n *Names) upstream(repository string) (string, bool) {
 
 // isHere reports whether a repository of the upstream has the same name here.
 func (n *Names) isHere(name string) bool {
-	there, ok := n.upstream(name)
+	there, ok := n.Upstream(name)
 	return ok && there == name
 }

@@ -79,3 +79,20 @@ func rewrites(pairs ...string) (options upstream.Options) {
 	}
 	return options
 }
+
+// FuzzNames lets rules and names be anything: what comes out is a repository's name, or nothing.
+func FuzzNames(f *testing.F) {
+	f.Add("*", "library/*", "app")
+	f.Add("k8s/**", "**", "k8s/a/b")
+	f.Add("swap/*/of/*", "*/and/*", "swap/x/of/y")
+	f.Fuzz(func(t *testing.T, from, to, name string) {
+		o := upstream.Options{Names: upstream.Names{Rewrite: []upstream.Rewrite{{From: from, To: to}}}}
+		if o.Names.Check() != nil {
+			t.Skip()
+		}
+		there, ok := o.Names.Upstream(name)
+		if ok != registry.ValidRepository(there) {
+			t.Errorf("%q is %q upstream, %t", name, there, ok)
+		}
+	})
+}

@@ -40,7 +40,7 @@ const (
 // Prefetch fetches an image, or all images of an index, with their blobs, and returns when they are kept. Blobs that are to be had
 // elsewhere (with urls, and of a type that is not distributed) are left alone. ErrManifestUnknown, and what else reading fails with.
 func (r *Registry) Prefetch(ctx context.Context, repository string, ref registry.Reference, opts *PrefetchOptions) error {
-	name, ok := r.options.Names.upstream(repository)
+	name, ok := r.options.Names.Upstream(repository)
 	if !ok {
 		return registry.ErrManifestUnknown.With("%s may not be pulled through", repository)
 	}
