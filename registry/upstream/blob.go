@@ -180,11 +180,34 @@ func (r *Registry) StatBlob(ctx context.Context, repository string, d digest.Dig
 func (r *Registry) stat(ctx context.Context, name blobName) (int64, error) {
 	began := time.Now()
 	got, err := r.remote.ask(ctx, question{method: http.MethodHead, repository: name.repository, path: "blobs/" + name.digest.String()})
+	if errors.Is(err, registry.ErrDenied) { // a redirect to a URL that is signed for GET refuses HEAD
+		return r.statByRange(ctx, name, began)
+	}
 	if err != nil {
 		return 0, r.blobError(name, began, err)
 	}
 	got.close()
-	size, err := strconv.ParseInt(got.Header.Get("Content-Length"), 10, 64)
+	return length(got.Header.Get("Content-Length"))
+}
+
+// statByRange asks for the first byte, with which the whole size is told.
+func (r *Registry) statByRange(ctx context.Context, name blobName, began time.Time) (int64, error) {
+	got, err := r.remote.ask(ctx, question{
+		method: http.MethodGet, repository: name.repository, path: "blobs/" + name.digest.String(), header: http.Header{"Range": {"bytes=0-0"}},
+	})
+	if err != nil {
+		return 0, r.blobError(name, began, err)
+	}
+	got.close()
+	if got.StatusCode == http.StatusOK {
+		return length(got.Header.Get("Content-Length"))
+	}
+	_, total, _ := strings.Cut(got.Header.Get("Content-Range"), "/")
+	return length(total)
+}
+
+func length(text string) (int64, error) {
+	size, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || size < 0 {
 		return 0, wrong("a blob without its length")
 	}
@@ -202,20 +225,30 @@ func (r *Registry) blobError(name blobName, began time.Time, err error) error {
 	return err
 }
 
-// adopt makes a blob visible that the stores have already, for another repository, once the upstream has said that this one has it,
-// too. So a layer that many images share comes once.
+// adopt makes a blob visible that is kept already, for another repository of the upstream, once that has said that this one has it, too.
+// So a layer that many images share comes once.
 func (r *Registry) adopt(ctx context.Context, name blobName) (bool, error) {
-	holders, err := r.meta.Holders(ctx, name.digest, "", 1)
-	if err != nil || len(holders) == 0 {
-		return false, nil //nolint:nilerr // then it is fetched
+	holder, ok := r.holder(ctx, name.digest)
+	if !ok {
+		return false, nil
 	}
 	if _, err := fly(ctx, r, "stat "+name.key(), func(ctx context.Context) (int64, error) { return r.stat(ctx, name) }); err != nil {
 		return false, err
 	}
-	if _, err := r.kept.Mount(ctx, name.digest, holders[0], r.keptName(name.repository)); err != nil {
+	if _, err := r.kept.Mount(ctx, name.digest, holder, r.keptName(name.repository)); err != nil {
 		return false, nil //nolint:nilerr // it has gone meanwhile
 	}
 	return true, nil
+}
+
+// holder returns a repository of the same upstream that has a blob. No other one counts: an upstream that says it has what it has not
+// would otherwise make visible what somebody pushed, or another upstream has, to whoever knows its digest.
+func (r *Registry) holder(ctx context.Context, d digest.Digest) (string, bool) {
+	holders, err := r.meta.Holders(ctx, d, r.prefix, 1)
+	if err != nil || len(holders) == 0 || !strings.HasPrefix(holders[0], r.prefix) {
+		return "", false
+	}
+	return holders[0], true
 }
 
 // Link makes a blob of the upstream visible in a repository of the same stores, for a manifest that refers to it: it is fetched

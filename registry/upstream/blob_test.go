@@ -1,6 +1,7 @@
 package upstream_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -340,6 +341,64 @@ func TestLayerOfAnotherRepositoryIsNotFetchedAgain(t *testing.T) {
 	require.Equal(t, 1, o.asked("GET", d.Encoded()))
 	_, err = m.Blob(t.Context(), "library/third", d)
 	require.ErrorIs(t, err, registry.ErrBlobUnknown, "what the upstream does not have there is not there")
+}
+
+func TestUpstreamCannotMakeVisibleWhatItDoesNotHave(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	meta, objects := memory.NewMetadata(nil), memory.NewObjects(nil)
+	m := newReplica(t, o.URL, meta, objects)
+	secret := content("secret", 100_000)
+	d := digest.FromBytes(secret)
+	_, err := registry.NewLocal(meta, objects, nil).PushBlob(t.Context(), "team/secret", d, bytes.NewReader(secret), int64(len(secret)))
+	require.NoError(t, err)
+	o.answers(func(w http.ResponseWriter, r *http.Request) bool { // says yes to everything, and has nothing
+		w.Header().Set("Content-Length", strconv.Itoa(len(secret)))
+		if r.Method != http.MethodHead {
+			_, _ = w.Write(make([]byte, len(secret)))
+		}
+		return true
+	})
+	_, err = m.pull(t, d)
+	require.Error(t, err)
+	require.False(t, m.isKept(t, d))
+}
+
+func TestSizeIsFoundWhereHEADIsRefused(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	m := newMirror(t, o.URL)
+	d := o.push(t, "v1", content("layer", 12345)).layerDigest()
+	o.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodHead {
+			w.WriteHeader(http.StatusForbidden)
+		}
+		return r.Method == http.MethodHead
+	})
+	found, err := m.StatBlob(t.Context(), repository, d)
+	require.NoError(t, err)
+	require.EqualValues(t, 12345, found.Size)
+}
+
+func TestSlowIndexKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	opened := make(chan struct{})
+	hung := storetest.Hook{Before: func(ctx context.Context, method string) error {
+		if method != "ClaimFetch" {
+			return nil
+		}
+		select {
+		case <-opened:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	}}
+	o := newOrigin(t)
+	m := newReplica(t, o.URL, storetest.HookMetadata(memory.NewMetadata(nil), hung), memory.NewObjects(nil))
+	d := o.push(t, "v1", content("layer", 1<<20)).layerDigest()
+	m.mustPull(t, d) // all of it, before it is known who keeps it
+	close(opened)
+	eventually(t, "it is kept", func() bool { return m.isKept(t, d) })
 }
 
 func TestStoresThatFailDoNotFailAPull(t *testing.T) {

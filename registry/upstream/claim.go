@@ -27,7 +27,7 @@ func (l *lease) release() { l.end() }
 // claim claims content, and renews the claim until it is released. Where the index cannot be asked, nothing is claimed, and nothing is
 // kept: the client still gets what it wants.
 func (r *Registry) claim(ctx context.Context, d digest.Digest) *lease {
-	held, err := r.meta.ClaimFetch(ctx, d, r.holder, claimLife)
+	held, err := r.meta.ClaimFetch(ctx, d, r.me, claimLife)
 	if err != nil {
 		r.notKept(ctx, d.String(), err)
 		return &lease{end: func() {}}
@@ -46,7 +46,7 @@ func (r *Registry) claim(ctx context.Context, d digest.Digest) *lease {
 				return
 			case <-ticker.C:
 				// A renewal that fails costs work that is done twice, no more.
-				_, _ = r.meta.ClaimFetch(renewing, d, r.holder, claimLife)
+				_, _ = r.meta.ClaimFetch(renewing, d, r.me, claimLife)
 			}
 		}
 	})
@@ -55,6 +55,6 @@ func (r *Registry) claim(ctx context.Context, d digest.Digest) *lease {
 		renewed.Wait()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimEnd)
 		defer cancel()
-		_ = r.meta.ReleaseFetch(ctx, d, r.holder) // it ends by itself, later
+		_ = r.meta.ReleaseFetch(ctx, d, r.me) // it ends by itself, later
 	}}
 }

@@ -196,58 +196,61 @@ func (f *fetch) transfer() (Outcome, error) {
 	case size == 0 && f.name.digest.Algorithm().FromBytes(nil) != f.name.digest:
 		return Failed, wrong("nothing for %s", f.name.digest)
 	}
-	lease := r.claim(f.ctx, f.name.digest)
-	defer func() { lease.release() }()
 	f.begin(size)
-	keeping := f.keep(lease)
-	if err := f.receive(&got); err != nil {
+	keeping := f.keep()
+	err = f.receive(&got)
+	if err != nil {
 		f.fail(err)
-		return Failed, errors.Join(err, <-keeping)
+		kept := <-keeping
+		kept.lease.release()
+		return Failed, errors.Join(err, kept.err)
 	}
 	f.change(func() { f.complete = true })
 	if f.pipe != nil {
 		f.pipe.fail(nil)
 	}
-	if err := <-keeping; err != nil {
-		r.notKept(f.ctx, f.name.key(), err)
-		return Passed, nil
-	}
+	kept := <-keeping
+	kept.lease.release()
 	switch {
-	case lease.held:
+	case kept.err != nil:
+		r.notKept(f.ctx, f.name.key(), kept.err)
+		return Passed, nil
+	case kept.lease.held:
 		return Fetched, nil
-	case lease.known && f.pipe == nil:
-		return f.await(&lease), nil
+	case kept.lease.known && f.pipe == nil:
+		return f.await(), nil
 	}
 	return Passed, nil
 }
 
 // await keeps the bytes here until whoever has claimed to keep them has done so, so that nobody fetches them again meanwhile. If he
 // does not, they are kept from here.
-func (f *fetch) await(l **lease) Outcome {
+func (f *fetch) await() Outcome {
 	r := f.registry
-	kept := r.keptName(f.name.repository)
+	name := r.keptName(f.name.repository)
 	for range int(2 * claimLife / awaitPause) {
 		select {
 		case <-time.After(awaitPause):
 		case <-f.ctx.Done():
 			return Passed
 		}
-		if _, err := r.kept.StatBlob(f.ctx, kept, f.name.digest); err == nil {
+		if _, err := r.kept.StatBlob(f.ctx, name, f.name.digest); err == nil {
 			return Passed
 		}
-		if *l = r.claim(f.ctx, f.name.digest); !(*l).held {
-			continue
-		}
-		if holders, err := r.meta.Holders(f.ctx, f.name.digest, "", 1); err == nil && len(holders) > 0 {
-			if _, err := r.kept.Mount(f.ctx, f.name.digest, holders[0], kept); err == nil {
+		if holder, ok := r.holder(f.ctx, f.name.digest); ok {
+			if _, err := r.kept.Mount(f.ctx, f.name.digest, holder, name); err == nil {
 				return Passed
 			}
 		}
-		if err := <-f.keep(*l); err != nil {
-			r.notKept(f.ctx, f.name.key(), err)
+		kept := <-f.keep()
+		kept.lease.release()
+		switch {
+		case kept.err != nil:
+			r.notKept(f.ctx, f.name.key(), kept.err)
 			return Passed
+		case kept.lease.held:
+			return Fetched
 		}
-		return Fetched
 	}
 	return Passed
 }
@@ -269,23 +272,29 @@ func (f *fetch) begin(size int64) {
 	close(f.began)
 }
 
-// keep stores what comes, if this process is to, and tells how that ended. It follows like anybody else.
-func (f *fetch) keep(lease *lease) <-chan error {
-	done := make(chan error, 1)
-	if !lease.held {
-		done <- nil
-		return done
-	}
+// keeping is how it ended to keep something.
+type keeping struct {
+	lease *lease
+	err   error
+}
+
+// keep stores what comes if this process is the one that shall, and tells how that ended. It follows like anybody else, so that an
+// index or objects that are slow, or do not answer, keep no client waiting.
+func (f *fetch) keep() <-chan keeping {
+	done := make(chan keeping, 1)
 	var body io.Reader = &follower{fetch: f, ctx: f.ctx, end: f.size}
 	if f.pipe != nil {
 		body = f.pipe.second()
 	}
 	go func() {
-		_, err := f.registry.kept.PushBlob(f.ctx, f.registry.keptName(f.name.repository), f.name.digest, body, f.size)
+		k := keeping{lease: f.registry.claim(f.ctx, f.name.digest)}
+		if k.lease.held {
+			_, k.err = f.registry.kept.PushBlob(f.ctx, f.registry.keptName(f.name.repository), f.name.digest, body, f.size)
+		}
 		if f.pipe != nil {
 			f.pipe.abandon(body) // so that it holds nobody up
 		}
-		done <- err
+		done <- k
 	}()
 	return done
 }
@@ -293,7 +302,7 @@ func (f *fetch) keep(lease *lease) <-chan error {
 // receive copies the body, goes on where it was when that breaks off, and checks the whole.
 func (f *fetch) receive(got **answer) error {
 	sum := f.name.digest.Algorithm().Hash()
-	buffer := make([]byte, 256<<10)
+	buffer := make([]byte, 64<<10)
 	for tries := 0; ; tries++ {
 		before := f.written
 		err := f.copy((*got).body, sum, buffer)

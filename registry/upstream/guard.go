@@ -85,13 +85,19 @@ func (g *guard) dial(ctx context.Context, network, address string) (net.Conn, er
 	return dialer.DialContext(ctx, network, address)
 }
 
-// trusted reports whether somebody has configured this host and port.
+// trusted reports whether somebody has configured this host and port: the upstream's, or that of a proxy, of which there may be one for
+// each scheme.
 func (g *guard) trusted(address string) bool {
 	if strings.EqualFold(address, hostPort(g.base)) {
 		return true
 	}
-	proxy, err := g.proxy(&http.Request{URL: g.base})
-	return err == nil && proxy != nil && strings.EqualFold(address, hostPort(proxy))
+	for _, u := range []*url.URL{g.base, {Scheme: "http", Host: "registry.example.com"}, {Scheme: "https", Host: "registry.example.com"}} {
+		proxy, err := g.proxy(&http.Request{URL: u})
+		if err == nil && proxy != nil && strings.EqualFold(address, hostPort(proxy)) {
+			return true
+		}
+	}
+	return false
 }
 
 // hostPort returns where a URL's host listens.

@@ -24,7 +24,7 @@ type Registry struct {
 
 	name    string
 	prefix  string // of the names of kept repositories
-	holder  string // of claims to fetch
+	me      string // as a holder of claims to fetch
 	options Options
 	remote  *remote
 	meta    store.Metadata
@@ -72,7 +72,7 @@ func New(name, address string, meta store.Metadata, objects store.Objects, opts 
 		return nil, fmt.Errorf("new upstream %q: %w", name, err)
 	}
 	r := &Registry{
-		name: name, prefix: keptPrefix(name), holder: store.NewID(), options: options, meta: meta,
+		name: name, prefix: keptPrefix(name), me: store.NewID(), options: options, meta: meta,
 		kept:    registry.NewLocal(meta, objects, &options.Kept),
 		fetches: map[blobName]*fetch{},
 	}
