@@ -37,7 +37,7 @@ type Mirror interface {
 
 	// MirroredSize adds up the contents that manifests of mirrored repositories refer to, or are, each once, a page at a time: it
 	// looks at up to limit links of mirrored repositories after one, in the order of repository and digest. Its cost grows with
-	// what is mirrored, and with the links that other repositories have to the same contents, and not with the rest.
+	// what is mirrored, and not with the rest.
 	MirroredSize(ctx context.Context, after ManifestAt, limit int) (MirroredPage, error)
 
 	// EvictManifest is DeleteManifest for a manifest of a mirrored repository that goes with its tags because nobody wants it. It

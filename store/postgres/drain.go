@@ -35,9 +35,9 @@ var drains = []string{
 func (m *Metadata) DrainRepositories(ctx context.Context, limit int) (drained int, err error) {
 	err = change(ctx, m, "drain repositories", func(ctx context.Context, tx *transaction) error {
 		drained = 0
-		// The first row of an index of those without a name. Locks it, unless another collector has it.
+		// Any row of those without a name, which an index finds. Locks it, unless another collector has it.
 		found := values[int64](tx, `
-			select id from {schema}.repositories where name is null order by id limit 1 for update skip locked`)
+			select id from {schema}.repositories where name is null limit 1 for update skip locked`)
 		if err := tx.roundTrip(ctx); err != nil {
 			return err
 		}

@@ -72,7 +72,7 @@ func fill(t testing.TB, pool *pgxpool.Pool, schema string, size size) {
 	insert into parts (session, number, start, size, tag)
 		select id, n, n * 16777216::bigint, 16777216, 'etag' from sessions, generate_series(1, 20) n where state <> 2;
 	insert into tails (session, ordinal, key, size) select id, n, 'uploads/' || gen_random_uuid(), 65536 from sessions, generate_series(1, 3) n where state <> 2;
-	insert into repositories (name, created) select '~hub/' || lpad(i::text, 7, '0'), now() from others where i % 10 = 0;
+	insert into repositories (id, name, created) select -i, '~hub/' || lpad(i::text, 7, '0'), now() from others where i % 10 = 0;
 	insert into links (repository, digest)
 		select r.id, d from others cross join lateral unnest(array[manifest, layer]) d
 		join repositories r on r.name = '~hub/' || lpad(i::text, 7, '0');

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ocikit/ocikit/store"
 )
 
 // appear queues the statement that makes a repository which is not there. The transaction's next step is a link to it.
@@ -12,6 +14,10 @@ func (tx *transaction) appear(repository string) {
 		select $2, {now} where not exists (select from {schema}.repositories where name = $2)
 		on conflict (name) do nothing`,
 		tx.m.clock(), repository)
+	if store.IsMirror(repository) {
+		// One row by its name, if it was made just now. Nothing hangs on it yet.
+		tx.exec(`update {schema}.repositories set id = -id where name = $1 and id > 0`, repository)
+	}
 }
 
 // link queues the statement that makes recorded content visible in a repository.

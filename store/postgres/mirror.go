@@ -90,13 +90,13 @@ func isMirror(name string) string {
 	return fmt.Sprintf(`%[1]s >= '~' and %[1]s < chr(127) collate "C"`, name)
 }
 
-// mirrored is the condition that a manifest of a mirrored repository, of which only holds too, refers to content, or is it. It
-// looks at the links to the content.
-func mirrored(d, only string) string {
+// mirrored is the condition that a manifest of a mirrored repository whose id is less than before refers to content, or is it. It
+// looks at links from the beginning of a range of the index by digest, and the first that counts is enough.
+func mirrored(d, before string) string {
 	return fmt.Sprintf(`coalesce((
 		select true from {schema}.links o
 		cross join lateral (select id, name from {schema}.repositories where id = o.repository limit 1) p
-		where o.digest = %[1]s and `+isMirror("p.name")+` and %[2]s and `+neededBy("p.id", "o.digest")+` limit 1), false)`, d, only)
+		where o.digest = %[1]s and o.repository < %[2]s and `+isMirror("p.name")+` and `+neededBy("p.id", "o.digest")+` limit 1), false)`, d, before)
 }
 
 // MirroredSize implements [store.Mirror]. It is one statement, and one round trip.
@@ -108,11 +108,12 @@ func (m *Metadata) MirroredSize(ctx context.Context, after store.ManifestAt, lim
 		counts bool
 	}
 	// The beginning of a range of the index by name (each repository but the first has some link to show), and for each repository
-	// of a range of its links, of which no more than the page are read. For each link a few rows by their keys, and the links that others have to the same content.
+	// of a range of its links, of which no more than the page are read. For each link a few rows by their keys, and the first link
+	// to its content.
 	links, err := query(ctx, m, "add up what is mirrored", `
 		select l.name, l.digest,
 			coalesce((select size from {schema}.contents c where c.digest = l.digest), 0),
-			`+neededBy("l.repository", "l.digest")+` and not `+mirrored("l.digest", "p.name < l.name")+`
+			`+neededBy("l.repository", "l.digest")+` and not `+mirrored("l.digest", "l.repository")+`
 		from (
 			select r.name, k.repository, k.digest
 			from (
@@ -169,11 +170,11 @@ func (m *Metadata) EvictManifest(ctx context.Context, eviction store.ManifestEvi
 // freed queues a look at what is here of contents, which are candidates: the sum of those that no manifest of a mirrored repository
 // needs. What others evict at the same time is still needed in its eyes.
 func (tx *transaction) freed(repository int64, digests []string) *[]int64 {
-	// One row of each table by its key for each, and the links that others have to the same content.
+	// One row of each table by its key for each, and the first link to its content.
 	return values[int64](tx, `
 		select coalesce(sum((
 			select size from {schema}.contents
-			where digest = (select digest from {schema}.links where repository = $1 and digest = k) and not `+mirrored("k", "true")+`
+			where digest = (select digest from {schema}.links where repository = $1 and digest = k) and not `+mirrored("k", "0")+`
 		)), 0)::bigint
 		from unnest($2::text[]) k`,
 		repository, sorted(digests))

@@ -89,22 +89,22 @@ func (m *Metadata) ReleaseFetch(ctx context.Context, d digest.Digest, holder str
 // isMirror is [store.IsMirror] of a column, as a range of the index by name.
 func isMirror(name string) string { return fmt.Sprintf(`%[1]s >= '~' and %[1]s < char(127)`, name) }
 
-// mirrored is the condition that a manifest of a mirrored repository, of which only holds too, refers to content, or is it. It
-// looks at the links to the content.
-func mirrored(d, only string) string {
+// mirrored is the condition that a manifest of a mirrored repository whose id is less than before refers to content, or is it. It
+// looks at links from the beginning of a range of the index by digest, and the first that counts is enough.
+func mirrored(d, before string) string {
 	return fmt.Sprintf(`exists (
 		select 1 from links o cross join repositories p on p.id = o.repository
-		where o.digest = %[1]s and `+isMirror("p.name")+` and %[2]s and `+neededBy("p.id", "o.digest")+`)`, d, only)
+		where o.digest = %[1]s and o.repository < %[2]s and `+isMirror("p.name")+` and `+neededBy("p.id", "o.digest")+`)`, d, before)
 }
 
 // MirroredSize implements [store.Mirror]. It is one statement.
 func (m *Metadata) MirroredSize(ctx context.Context, after store.ManifestAt, limit int) (store.MirroredPage, error) {
 	return read(ctx, m, "add up what is mirrored", func(c *connection) (store.MirroredPage, error) {
 		page, looked := store.MirroredPage{Last: after}, 0
-		// A range of the index by name, and for each repository of its links. For each link a few rows by their keys, and the links
-		// that others have to the same content.
+		// A range of the index by name, and for each repository of its links. For each link a few rows by their keys, and the
+		// first link to its content.
 		_, err := rows(c, `
-			select r.name, l.digest, c.size, `+neededBy("l.repository", "l.digest")+` and not `+mirrored("l.digest", "p.name < r.name")+`
+			select r.name, l.digest, c.size, `+neededBy("l.repository", "l.digest")+` and not `+mirrored("l.digest", "l.repository")+`
 			from repositories r
 			cross join links l on l.repository = r.id and l.digest > case when r.name = ?1 then ?2 else '' end
 			cross join contents c on c.digest = l.digest
@@ -160,12 +160,12 @@ func (tx *transaction) evictable(id int64, eviction store.ManifestEviction) erro
 
 // freed adds up what is here of contents, each of which is named once, that no manifest of a mirrored repository needs.
 func (tx *transaction) freed(repository int64, digests []digest.Digest) (freed int64, err error) {
-	// One row of each table by its key for each, and the links that others have to the same content.
+	// One row of each table by its key for each, and the first link to its content.
 	_, err = tx.row(`
 		select coalesce(sum(c.size), 0)
 		from json_each(?2) j
 		cross join links l on l.repository = ?1 and l.digest = j.value
 		cross join contents c on c.digest = l.digest
-		where not `+mirrored("l.digest", "true"), []any{repository, list(digests)}, &freed)
+		where not `+mirrored("l.digest", "0"), []any{repository, list(digests)}, &freed)
 	return freed, err
 }

@@ -57,6 +57,12 @@ func (tx *transaction) repository(name string) (int64, error) {
 		return id, err
 	}
 	// One row; that it is absent cannot change while the write lock is held.
-	_, err = tx.row(`insert into repositories (name) values (?1) returning id`, []any{name}, &id)
+	statement := `insert into repositories (name) values (?1) returning id`
+	if store.IsMirror(name) {
+		// The same, with the beginning of the key.
+		statement = `
+			insert into repositories (id, name) values ((select min(coalesce(min(id), 0), 0) - 1 from repositories), ?1) returning id`
+	}
+	_, err = tx.row(statement, []any{name}, &id)
 	return id, err
 }

@@ -22,6 +22,7 @@ func mirrorTests() []metadataTest {
 		{"LetsAnotherFetchWhenTheTimeIsOver", claimExpiredFetch},
 		{"ReleasesOnlyTheHoldersFetch", releaseFetch},
 		{"HasOneWinnerOfSeveralClaims", racingFetches},
+		{"AppearsOnceForSeveral", racingMirrors},
 		{"AddsUpEachContentOnce", mirroredSize},
 		{"AddsUpWhatManifestsNeedOnly", mirroredSizeOfNeeded},
 		{"AddsUpInPages", mirroredSizePages},
@@ -158,6 +159,24 @@ func racingFetches(t *testing.T, m *index) {
 		}
 		require.EqualValues(t, 1, won.Load(), "of several who claim at once exactly one may fetch")
 		m.clock.Advance(time.Minute)
+	}
+}
+
+func racingMirrors(t *testing.T, m *index) {
+	var r race
+	for round := range rounds {
+		name := fmt.Sprint("~new/", round)
+		put := imageOf(name, fmt.Sprint("image ", round))
+		for _, err := range r.run(
+			func() error { return m.handle(round).PutContent(t.Context(), name, text("a")) },
+			func() error { return m.handle(round+1).PutContent(t.Context(), name, text("b")) },
+			func() error { return m.handle(round).PutManifest(t.Context(), put) },
+		) {
+			require.NoError(t, err, "several can be the first to put something into a mirrored repository")
+		}
+		m.requireContent(t, name, text("a"), "what was put first is there")
+		m.requireContent(t, name, text("b"), "what was put first is there")
+		m.requireManifest(t, name, byDigest(put.Manifest.Digest), put.Manifest, "what was put first is there")
 	}
 }
 
