@@ -20,7 +20,7 @@ import (
 
 // impatient has everything given up soon.
 func impatient(options *upstream.Options) {
-	options.AnswerTimeout, options.ConfirmTimeout, options.IdleTimeout = 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond
+	options.AnswerTimeout, options.ConfirmTimeout, options.IdleTimeout = 3*time.Second, 3*time.Second, 3*time.Second
 	options.MissingAge = -1
 }
 
