@@ -43,7 +43,7 @@ const (
 
 // evictionClaim is claimed by who evicts, as if it were to be fetched: if several looked at once, each would evict all that is too
 // much.
-var evictionClaim = digest.FromString("eviction")
+var evictionClaim = digest.Digest("eviction:all") // of no content
 
 // evictStep looks at all that is mirrored once in a while, some of it at a time, so that the other work goes on meanwhile.
 type evictStep struct {

@@ -21,8 +21,8 @@ type Source struct {
 
 // FallThroughOptions configures [NewFallThrough]. The zero value works, and nil too.
 type FallThroughOptions struct {
-	// Mix also looks behind local repositories that exist, for tags that they do not have. Whoever can push to what lies behind can
-	// then put tags beside those that were pushed here: leave it out unless you trust them all alike.
+	// Mix also looks behind local repositories that exist, for tags that they do not have, and behind sources that fail. Whoever can
+	// push to what lies behind can then put tags beside those that were pushed before it: leave it out unless you trust them all alike.
 	Mix bool
 }
 
@@ -57,22 +57,33 @@ func NewFallThrough(local Registry, sources []Source, opts *FallThroughOptions) 
 	return f
 }
 
-// behind returns the first answer of a source; else the first failure, or that it is unknown. A source that refuses may just not know,
-// and says so only if no other one answers.
-func behind[T any](f *FallThrough, unknown *Error, ask func(Registry) (T, error)) (T, error) {
+// behind returns the first answer of a source; else the first failure, or that it is unknown. What is asked for by name is asked of the
+// next source only if one says that it does not have it: a name that one of them owns must not become another one's while that is
+// down, or refuses. A digest is what it is, wherever it comes from.
+func behind[T any](f *FallThrough, unknown *Error, byName bool, ask func(Registry) (T, error)) (T, error) {
 	var failed error = unknown
 	for _, source := range f.sources {
 		found, err := ask(source.Registry)
 		if err == nil {
 			return found, nil
 		}
-		known := errors.Is(err, unknown) || errors.Is(err, ErrNameUnknown) || errors.Is(err, ErrUnsupported)
-		if !known && errors.Is(failed, unknown) {
+		if isUnknown(err, unknown) {
+			continue
+		}
+		if errors.Is(failed, unknown) {
 			failed = err
+		}
+		if byName && !f.options.Mix {
+			break
 		}
 	}
 	var none T
 	return none, failed
+}
+
+// isUnknown reports whether a source says that it does not have something.
+func isUnknown(err error, unknown *Error) bool {
+	return errors.Is(err, unknown) || errors.Is(err, ErrNameUnknown) || errors.Is(err, ErrUnsupported)
 }
 
 // exists reports whether a repository is a local one.
@@ -101,7 +112,7 @@ func (f *FallThrough) Blob(ctx context.Context, repository string, d digest.Dige
 	if !errors.Is(err, ErrBlobUnknown) {
 		return found, err
 	}
-	return behind(f, ErrBlobUnknown, func(r Registry) (Blob, error) { return r.Blob(ctx, repository, d) })
+	return behind(f, ErrBlobUnknown, false, func(r Registry) (Blob, error) { return r.Blob(ctx, repository, d) })
 }
 
 // StatBlob implements [Reader].
@@ -110,7 +121,7 @@ func (f *FallThrough) StatBlob(ctx context.Context, repository string, d digest.
 	if !errors.Is(err, ErrBlobUnknown) {
 		return found, err
 	}
-	return behind(f, ErrBlobUnknown, func(r Registry) (ocispec.Descriptor, error) { return r.StatBlob(ctx, repository, d) })
+	return behind(f, ErrBlobUnknown, false, func(r Registry) (ocispec.Descriptor, error) { return r.StatBlob(ctx, repository, d) })
 }
 
 // Manifest implements [Reader].
@@ -124,7 +135,7 @@ func (f *FallThrough) Manifest(ctx context.Context, repository string, ref Refer
 			return Manifest{}, errors.Join(failed, err)
 		}
 	}
-	return behind(f, ErrManifestUnknown, func(r Registry) (Manifest, error) { return r.Manifest(ctx, repository, ref) })
+	return behind(f, ErrManifestUnknown, ref.Tag != "", func(r Registry) (Manifest, error) { return r.Manifest(ctx, repository, ref) })
 }
 
 // Tags implements [Lister].
@@ -134,7 +145,7 @@ func (f *FallThrough) Tags(ctx context.Context, repository, after string, limit 
 		return tags, err
 	}
 	if !f.options.Mix {
-		return behind(f, ErrNameUnknown, func(r Registry) ([]string, error) { return r.Tags(ctx, repository, after, limit) })
+		return behind(f, ErrNameUnknown, true, func(r Registry) ([]string, error) { return r.Tags(ctx, repository, after, limit) })
 	}
 	known := err == nil
 	var failed error
@@ -234,32 +245,42 @@ func (f *FallThrough) put(ctx context.Context, repository string, put ManifestPu
 	if len(missing) == 0 || depth == 0 {
 		return receipt, err
 	}
-	for _, d := range missing {
-		if found := f.bring(ctx, repository, d, depth); found != nil {
+	// A repository begins with its first link, and hides what is behind it: so nothing is linked before all has been found.
+	brings := make([]func() error, len(missing))
+	for i, d := range missing {
+		var found error
+		if brings[i], found = f.find(ctx, repository, d, depth); found != nil {
 			return ManifestReceipt{}, errors.Join(err, found) // the client pushes what is missing
+		}
+	}
+	for _, bring := range brings {
+		if failed := bring(); failed != nil {
+			return ManifestReceipt{}, errors.Join(err, failed)
 		}
 	}
 	return f.local.PutManifest(ctx, repository, put)
 }
 
-// bring makes what a source has local: a manifest with all that it refers to, or a blob.
-func (f *FallThrough) bring(ctx context.Context, repository string, d digest.Digest, depth int) error {
-	err := error(ErrBlobUnknown)
+// find returns what makes local what a source has: a manifest with all that it refers to, or a blob.
+func (f *FallThrough) find(ctx context.Context, repository string, d digest.Digest, depth int) (bring func() error, err error) {
+	err = ErrBlobUnknown
 	for _, source := range f.sources {
 		if source.Link == nil {
 			continue
 		}
-		manifest, unknown := source.Registry.Manifest(ctx, repository, Reference{Digest: d})
-		if unknown == nil {
-			_, err = f.put(ctx, repository, ManifestPut{MediaType: manifest.MediaType, Digest: d, Bytes: manifest.Bytes}, depth-1)
-		} else {
-			err = source.Link(ctx, repository, d, repository)
+		manifest, failed := source.Registry.Manifest(ctx, repository, Reference{Digest: d})
+		if failed == nil {
+			return func() error {
+				_, err := f.put(ctx, repository, ManifestPut{MediaType: manifest.MediaType, Digest: d, Bytes: manifest.Bytes}, depth-1)
+				return err
+			}, nil
 		}
-		if err == nil {
-			return nil
+		if _, failed = source.Registry.StatBlob(ctx, repository, d); failed == nil {
+			return func() error { return source.Link(ctx, repository, d, repository) }, nil
 		}
+		err = failed
 	}
-	return fmt.Errorf("bring %s from behind: %w", d, err)
+	return nil, fmt.Errorf("look for %s behind: %w", d, err)
 }
 
 // missingDigests returns what a put said that the manifest refers to and is not here.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -151,6 +152,36 @@ func TestFailureOfASourceIsToldOnlyIfNobodyElseAnswers(t *testing.T) {
 	require.ErrorIs(t, err, registry.ErrDenied)
 }
 
+func TestNameIsNotAnotherSourcesWhileItsOwnFails(t *testing.T) {
+	t.Parallel()
+	other := newLocal(nil)
+	origin := serve(t, other, nil)
+	origin.pushManifest(t, "a", "v1", origin.image(t, "a", "x"))
+	for name, mix := range map[string]bool{"hidden": false, "mixed": true} {
+		r := registry.NewFallThrough(nil, []registry.Source{{Registry: &fake{err: registry.ErrUnavailable}}, {Registry: other}}, &registry.FallThroughOptions{Mix: mix})
+		_, err := r.Manifest(t.Context(), "a", registry.Reference{Tag: "v1"})
+		_, listing := r.Tags(t.Context(), "a", "", 1)
+		if mix {
+			require.NoError(t, err, name)
+			require.NoError(t, listing, name)
+		} else {
+			require.ErrorIs(t, err, registry.ErrUnavailable, name)
+			require.ErrorIs(t, listing, registry.ErrUnavailable, name)
+		}
+	}
+}
+
+func TestPushThatFailsLinksNothing(t *testing.T) {
+	t.Parallel()
+	l := newLayers(t, nil)
+	m := l.source.image(t, "team/app", "x")
+	l.source.pushManifest(t, "team/app", "v1", m)
+	broken := index(t, nil, m.descriptor(), descriptor(typeManifest, "nowhere"))
+	l.both.send(t, "PUT", "/v2/team/app/manifests/mine", broken.body, "Content-Type: "+typeIndex).wants(t, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN")
+	assert.Empty(t, l.linked)
+	l.both.send(t, "GET", "/v2/team/app/manifests/v1", nil).wants(t, http.StatusOK)
+}
+
 // repeat is an endless reader.
 type repeat byte
 
@@ -199,10 +230,11 @@ func TestPullsFromAMirrorAreGivenTheirNameHere(t *testing.T) {
 	assert.Equal(t, m.body, got.body)
 	assert.Equal(t, "docker.io", got.header.Get("Oci-Namespace"))
 	assert.Equal(t, []registry.Access{{Repository: "hub/library/alpine", Action: registry.ActionPull}}, wanted, "what is authorised is what is served")
-	for _, query := range []string{"", "?ns=elsewhere.example.com"} {
-		got := s.send(t, "GET", "/v2/library/alpine/manifests/latest"+query, nil).wants(t, http.StatusNotFound, "MANIFEST_UNKNOWN")
-		assert.Empty(t, got.header.Get("Oci-Namespace"))
-	}
+	s.send(t, "GET", "/v2/library/alpine/manifests/latest", nil).wants(t, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	own := strings.TrimPrefix(s.URL, "http://")
+	s.send(t, "GET", "/v2/hub/library/alpine/manifests/latest?ns="+own, nil).wants(t, http.StatusOK)
+	got = s.send(t, "GET", "/v2/hub/library/alpine/manifests/latest?ns=elsewhere.example.com", nil).wants(t, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	assert.Empty(t, got.header.Get("Oci-Namespace"), "what has the same name here is something else")
 	s.send(t, "PUT", "/v2/library/alpine/manifests/latest?ns=docker.io", m.body, "Content-Type: "+m.mediaType).
 		wants(t, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN")
 }

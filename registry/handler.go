@@ -37,8 +37,9 @@ type HandlerOptions struct {
 	Authorize func(r *http.Request, want []Access) (allows func(Access) bool, err error)
 
 	// Namespace returns the repository that is meant by one of another registry: clients that use this one as a mirror name that
-	// registry by the parameter ns, as containerd does. It is asked when something is pulled; what is authorised is what it returns.
-	// If ok is false, the parameter is ignored, as it is where Namespace is nil.
+	// registry by the parameter ns, as containerd does. It is asked when something is pulled, unless ns is the host that was asked;
+	// what is authorised is what it returns. If ok is false, nothing of that registry is here: what has the same name here is
+	// something else. Where Namespace is nil, the parameter is ignored.
 	Namespace func(namespace, repository string) (name string, ok bool)
 
 	// Observe is called once after each request, on its goroutine. Nil observes nothing.
@@ -217,7 +218,9 @@ func (h *Handler) serve(w *response, req *request) error {
 		if endpoints[i].method != req.Method {
 			continue
 		}
-		h.applyNamespace(w, req)
+		if err := h.applyNamespace(w, req); err != nil {
+			return err
+		}
 		if err := h.authorize(req, endpoints[i].needs); err != nil {
 			return err
 		}
@@ -227,15 +230,26 @@ func (h *Handler) serve(w *response, req *request) error {
 }
 
 // applyNamespace gives a pull from a mirror the name that its repository has here (distribution-spec, "Proxying").
-func (h *Handler) applyNamespace(w *response, req *request) {
+func (h *Handler) applyNamespace(w *response, req *request) error {
 	namespace := req.query.Get("ns")
-	if namespace == "" || h.options.Namespace == nil || req.Method != http.MethodGet && req.Method != http.MethodHead {
-		return
+	if namespace == "" || namespace == req.Host || h.options.Namespace == nil || req.repository == "" ||
+		req.Method != http.MethodGet && req.Method != http.MethodHead {
+		return nil
 	}
-	if name, ok := h.options.Namespace(namespace, req.repository); ok && ValidRepository(name) {
-		req.repository = name
-		w.set("Oci-Namespace", namespace)
+	name, ok := h.options.Namespace(namespace, req.repository)
+	if !ok || !ValidRepository(name) {
+		unknown := ErrNameUnknown
+		switch req.route {
+		case routeManifest:
+			unknown = ErrManifestUnknown
+		case routeBlob:
+			unknown = ErrBlobUnknown
+		}
+		return unknown.With("this registry is no mirror of %q", namespace)
 	}
+	req.repository = name
+	w.set("Oci-Namespace", namespace)
+	return nil
 }
 
 // authorize asks whether req may go on.

@@ -62,6 +62,11 @@ func (c *mirrorFlags) check(file *configFile) (mirrors, []error) {
 			errs = append(errs, fmt.Errorf("%s.%w", key, err))
 		}
 		m.upstreams[name] = settings
+		for _, other := range slices.Sorted(maps.Keys(m.upstreams)) {
+			if other != name && m.upstreams[other].namespace == settings.namespace && settings.namespace != "" {
+				errs = append(errs, fmt.Errorf("%s.namespace: %q is that of upstreams.%s, too: say which is meant by it", key, settings.namespace, other))
+			}
+		}
 	}
 	routes, problems := m.readRoutes(file.Routes)
 	m.routes = routes

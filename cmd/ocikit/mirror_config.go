@@ -65,7 +65,7 @@ func (c *upstreamConfig) read() (*upstreamSettings, []error) {
 	if s.url, err = upstream.ParseURL(c.URL); err != nil {
 		wrong("url", "%w", err)
 	} else if s.namespace == "" {
-		s.namespace = s.url.Host
+		s.namespace = namespaceOf(s.url)
 	}
 	o := &s.options
 	o.UserAgent = c.UserAgent
@@ -106,6 +106,15 @@ func (c *upstreamConfig) read() (*upstreamSettings, []error) {
 		o.Internal = append(o.Internal, prefix)
 	}
 	return s, append(errs, c.limits(o)...)
+}
+
+// namespaceOf is what clients call a registry. Docker's has another name than its host.
+func namespaceOf(u *url.URL) string {
+	switch u.Host {
+	case "registry-1.docker.io", "index.docker.io", "registry.docker.io":
+		return "docker.io"
+	}
+	return u.Host
 }
 
 // limits reads times and sizes. A zero means none, where there can be none.

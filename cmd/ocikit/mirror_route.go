@@ -78,7 +78,7 @@ func (m *mirrors) refuseLoops(listening net.Addr, externalURL string) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.upstreams)) {
 		u := m.upstreams[name].url
-		if external.Host != "" && strings.EqualFold(u.Host, external.Host) || listensAt(listening, u) {
+		if external.Host != "" && strings.EqualFold(u.Hostname()+":"+portOf(u), external.Hostname()+":"+portOf(external)) || listensAt(listening, u) {
 			errs = append(errs, fmt.Errorf("upstreams.%s.url: %s is this registry itself: name another one", name, u))
 		}
 	}

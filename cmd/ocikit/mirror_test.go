@@ -64,6 +64,7 @@ func TestMistakesInTheConfigurationFileAreToldWithTheirKeys(t *testing.T) {
 		"nowhere":         {[]string{hub, "routes: [{prefix: x}, {prefix: hub, to: [hub]}]"}, "routes[0].to: leads nowhere"},
 		"twice":           {[]string{hub, "routes: [{to: [hub, hub]}]"}, `routes[0].to: "hub" is there twice`},
 		"local later":     {[]string{hub, "routes: [{to: [hub, local]}]"}, `routes[0].to: "local" must come first`},
+		"namespace":       {[]string{"upstreams: {a: {url: registry.example.com}, b: {url: 'https://registry.example.com/base'}}"}, `upstreams.b.namespace: "registry.example.com" is that of upstreams.a`},
 		"no route":        {[]string{hub, "routes: [{to: [local]}]"}, "upstreams.hub: no route leads to it"},
 	} {
 		t.Run(name, func(t *testing.T) {

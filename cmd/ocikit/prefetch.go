@@ -12,6 +12,7 @@ import (
 	"github.com/ocikit/ocikit/registry"
 	"github.com/ocikit/ocikit/registry/upstream"
 	"github.com/ocikit/ocikit/staging"
+	"github.com/ocikit/ocikit/store"
 )
 
 // prefetchCommand pulls images through before anybody needs them.
@@ -50,6 +51,9 @@ func (c *prefetchCommand) Run(ctx context.Context, out output, file *configFile)
 	}
 	defer upstreams.close()
 	for i, image := range images {
+		if err := m.hidden(ctx, s, image.repository); err != nil {
+			return fmt.Errorf("%s: %w", c.Images[i], err)
+		}
 		if err := c.fetch(ctx, out, c.Images[i], image, upstreams.behind(m, image.repository)); err != nil {
 			return err
 		}
@@ -85,20 +89,40 @@ func (c *prefetchCommand) fetch(ctx context.Context, out output, text string, im
 	return fmt.Errorf("%s: %w", text, failed)
 }
 
-// behind returns the upstreams to which a repository leads, in their order.
-func (o *opened) behind(m mirrors, repository string) []upstream.Under {
-	var found []upstream.Under
-	longest := -1
+// find returns the route of a repository: the one with the longest prefix.
+func (m *mirrors) find(repository string) (found routeConfig) {
 	for _, route := range m.routes {
 		fits := route.Prefix == "" || repository == route.Prefix || strings.HasPrefix(repository, route.Prefix+"/")
-		if !fits || len(route.Prefix) <= longest {
-			continue
+		if fits && len(route.Prefix) >= len(found.Prefix) {
+			found = route
 		}
-		longest, found = len(route.Prefix), nil
-		for _, name := range route.To {
-			if r, ok := o.registries[name]; ok {
-				found = append(found, r.Under(route.Prefix))
-			}
+	}
+	return found
+}
+
+// hidden returns an error if a local repository hides the upstreams behind it.
+func (m *mirrors) hidden(ctx context.Context, s *stores, repository string) error {
+	route := m.find(repository)
+	if len(route.To) == 0 || route.To[0] != localName || route.Mix {
+		return nil
+	}
+	_, err := s.meta.Tags(ctx, repository, "", 1)
+	switch {
+	case err == nil:
+		return errors.New("it is a local repository, which hides what is behind it")
+	case errors.Is(err, store.ErrRepositoryUnknown):
+		return nil
+	}
+	return err
+}
+
+// behind returns the upstreams to which a repository leads, in their order.
+func (o *opened) behind(m mirrors, repository string) []upstream.Under {
+	route := m.find(repository)
+	var found []upstream.Under
+	for _, name := range route.To {
+		if r, ok := o.registries[name]; ok {
+			found = append(found, r.Under(route.Prefix))
 		}
 	}
 	return found

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net/http"
 	"strconv"
@@ -31,11 +32,11 @@ func (r *Registry) blob(ctx context.Context, name blobName) (registry.Blob, erro
 		kept, err := r.kept.Blob(ctx, r.keptName(name.repository), name.digest)
 		if err == nil {
 			r.observe(Event{Kind: KindBlob, Outcome: Kept})
-			return kept, nil
+			return r.readable(name, kept), nil
 		}
-		if r.isMissing(name.key()) {
+		if err := r.absent(name.key()); err != nil {
 			r.observe(Event{Kind: KindBlob, Outcome: Missing})
-			return registry.Blob{}, registry.ErrBlobUnknown
+			return registry.Blob{}, err
 		}
 		if errors.Is(err, registry.ErrBlobUnknown) {
 			if adopted, err := r.adopt(ctx, name); adopted || err != nil {
@@ -53,6 +54,9 @@ func (r *Registry) blob(ctx context.Context, name blobName) (registry.Blob, erro
 		if err := f.start(ctx); err != nil {
 			if leave() {
 				f.leave(first)
+			}
+			if errors.Is(err, errKept) {
+				continue
 			}
 			return registry.Blob{}, err
 		}
@@ -84,6 +88,28 @@ func descriptor(d digest.Digest, size int64) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: size}
 }
 
+// readable returns a kept blob that is read from the upstream where the objects do not give it.
+func (r *Registry) readable(name blobName, kept registry.Blob) registry.Blob {
+	open := kept.Open
+	kept.Open = func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
+		body, err := open(ctx, offset, length)
+		if err == nil || ctx.Err() != nil {
+			return body, err
+		}
+		r.notKept(ctx, name.key()+" can be read", err)
+		end := kept.Size
+		if length >= 0 {
+			end = min(end, offset+length)
+		}
+		passed, failed := r.pass(ctx, name, offset, end, kept.Size, Event{Kind: KindBlob, Outcome: Unkept, Err: err})
+		if failed != nil {
+			return nil, errors.Join(err, failed)
+		}
+		return passed, nil
+	}
+	return kept
+}
+
 // open reads a part of a blob that is on its way.
 func (r *Registry) open(ctx context.Context, f *fetch, offset, length int64) (io.ReadCloser, error) {
 	end := f.size
@@ -101,11 +127,12 @@ func (r *Registry) open(ctx context.Context, f *fetch, offset, length int64) (io
 	case reader != nil || err != nil:
 		return reader, err
 	}
-	return r.pass(ctx, f.name, offset, end)
+	return r.pass(ctx, f.name, offset, end, f.size, Event{Kind: KindBlob, Outcome: Passed})
 }
 
-// pass returns a part of a blob from the upstream as it comes: what is far ahead of the fetch is not worth waiting for.
-func (r *Registry) pass(ctx context.Context, name blobName, offset, end int64) (io.ReadCloser, error) {
+// pass returns a part of a blob from the upstream as it comes: what is far ahead of the fetch is not worth waiting for. If it is all of
+// it, its digest is checked before the end is shown; nobody can check a part.
+func (r *Registry) pass(ctx context.Context, name blobName, offset, end, size int64, event Event) (io.ReadCloser, error) {
 	if offset == end {
 		return http.NoBody, nil
 	}
@@ -113,8 +140,13 @@ func (r *Registry) pass(ctx context.Context, name blobName, offset, end int64) (
 	if err != nil {
 		return nil, err
 	}
-	r.observe(Event{Kind: KindBlob, Outcome: Passed, Bytes: end - offset})
-	return &exact{ReadCloser: got.body, left: end - offset}, nil
+	event.Bytes = end - offset
+	r.observe(event)
+	body := &exact{ReadCloser: got.body, left: end - offset, digest: name.digest}
+	if offset == 0 && end == size {
+		body.sum = name.digest.Algorithm().Hash()
+	}
+	return body, nil
 }
 
 // part asks the upstream for the bytes from offset to end.
@@ -134,10 +166,12 @@ func (r *Registry) part(ctx context.Context, name blobName, offset, end int64) (
 	return got, nil
 }
 
-// exact is a body that has to have so many bytes, of which no more are read.
+// exact is a body that has to have so many bytes, of which no more are read, and a digest if that can be told.
 type exact struct {
 	io.ReadCloser
-	left int64
+	left   int64
+	digest digest.Digest
+	sum    hash.Hash // nil: it is a part
 }
 
 // Read implements [io.Reader].
@@ -147,6 +181,12 @@ func (e *exact) Read(p []byte) (int, error) {
 	}
 	n, err := e.ReadCloser.Read(p[:min(int64(len(p)), e.left)])
 	e.left -= int64(n)
+	if e.sum != nil {
+		e.sum.Write(p[:n])
+		if e.left == 0 && digest.NewDigest(e.digest.Algorithm(), e.sum) != e.digest {
+			return 0, wrong("content that does not have the digest %s", e.digest)
+		}
+	}
 	if errors.Is(err, io.EOF) && e.left > 0 {
 		err = io.ErrUnexpectedEOF
 	}
@@ -168,9 +208,9 @@ func (r *Registry) StatBlob(ctx context.Context, repository string, d digest.Dig
 		r.observe(Event{Kind: KindBlob, Outcome: Followed})
 		return descriptor(d, size), nil
 	}
-	if r.isMissing(name.key()) {
+	if err := r.absent(name.key()); err != nil {
 		r.observe(Event{Kind: KindBlob, Outcome: Missing})
-		return ocispec.Descriptor{}, registry.ErrBlobUnknown
+		return ocispec.Descriptor{}, err
 	}
 	size, err := fly(ctx, r, "stat "+name.key(), func(ctx context.Context) (int64, error) { return r.stat(ctx, name) })
 	return descriptor(d, size), err
@@ -217,9 +257,12 @@ func length(text string) (int64, error) {
 // blobError returns what an answer means for who wants a blob, and tells of it.
 func (r *Registry) blobError(name blobName, began time.Time, err error) error {
 	if errors.Is(err, errMissing) {
-		r.remember(name.key())
+		r.remember(name.key(), registry.ErrBlobUnknown)
 		r.observe(Event{Kind: KindBlob, Outcome: Missing})
 		return fmt.Errorf("%w: %w", registry.ErrBlobUnknown, err)
+	}
+	if errors.Is(err, registry.ErrDenied) {
+		r.remember(name.key(), denied)
 	}
 	r.observe(Event{Kind: KindBlob, Outcome: Failed, Took: time.Since(began), Err: err})
 	return err
@@ -232,8 +275,12 @@ func (r *Registry) adopt(ctx context.Context, name blobName) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	if _, err := fly(ctx, r, "stat "+name.key(), func(ctx context.Context) (int64, error) { return r.stat(ctx, name) }); err != nil {
+	_, err := fly(ctx, r, "stat "+name.key(), func(ctx context.Context) (int64, error) { return r.stat(ctx, name) })
+	switch {
+	case errors.Is(err, registry.ErrBlobUnknown) || ctx.Err() != nil:
 		return false, err
+	case err != nil:
+		return false, nil //nolint:nilerr // GET may tell more
 	}
 	if _, err := r.kept.Mount(ctx, name.digest, holder, r.keptName(name.repository)); err != nil {
 		return false, nil //nolint:nilerr // it has gone meanwhile
@@ -280,6 +327,7 @@ func (r *Registry) fill(ctx context.Context, name blobName, came func(n int64)) 
 		if err != nil {
 			return err
 		}
+		f := r.current(name)
 		body, err := blob.Open(ctx, 0, -1)
 		if err != nil {
 			return err
@@ -289,21 +337,18 @@ func (r *Registry) fill(ctx context.Context, name blobName, came func(n int64)) 
 		if err != nil {
 			return fmt.Errorf("fetch %s: %w", name.digest, err)
 		}
-		if err := r.settled(ctx, name); err != nil {
-			return err
+		if f != nil {
+			if err := f.wait(ctx); err != nil {
+				return err
+			}
+			if f.unkept != nil {
+				return fmt.Errorf("%s came, but is not kept: %w", name.digest, f.unkept)
+			}
 		}
 		came = nil // what comes again is not told again
 	}
 	if _, err := r.kept.StatBlob(ctx, r.keptName(name.repository), name.digest); err != nil {
 		return fmt.Errorf("%s came, but is not kept: %w", name.digest, err)
-	}
-	return nil
-}
-
-// settled waits until the fetch of a blob, if there is one, has ended.
-func (r *Registry) settled(ctx context.Context, name blobName) error {
-	if f := r.current(name); f != nil {
-		return f.wait(ctx)
 	}
 	return nil
 }

@@ -343,6 +343,63 @@ func TestLayerOfAnotherRepositoryIsNotFetchedAgain(t *testing.T) {
 	require.ErrorIs(t, err, registry.ErrBlobUnknown, "what the upstream does not have there is not there")
 }
 
+func TestBlobThatTheObjectsHaveLostComesFromTheUpstream(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	var lost atomic.Bool
+	objects := storetest.HookObjects(memory.NewObjects(nil), storetest.Hook{Before: func(_ context.Context, method string) error {
+		if method == "Open" && lost.Load() {
+			return store.ErrObjectUnknown
+		}
+		return nil
+	}})
+	m := newReplica(t, o.URL, memory.NewMetadata(nil), objects)
+	d := o.push(t, "v1", content("layer", 100_000)).layerDigest()
+	m.mustPull(t, d)
+	eventually(t, "it is kept", func() bool { return m.isKept(t, d) })
+	lost.Store(true)
+	m.mustPull(t, d)
+	require.Equal(t, 1, m.outcomes()["blob unkept"])
+	o.answers(func(w http.ResponseWriter, _ *http.Request) bool {
+		_, _ = w.Write(make([]byte, 100_000))
+		return true
+	})
+	_, err := m.pull(t, d)
+	require.Error(t, err, "and is checked, too")
+}
+
+func TestFirstClientThatLeavesEarlyHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	m := newMirror(t, o.URL, func(options *upstream.Options) {
+		var err error
+		options.Spool, err = upstream.NewSpool(t.TempDir(), 1)
+		require.NoError(t, err)
+	})
+	d := o.push(t, "v1", content("layer", 3<<20)).layerDigest()
+	opened := make(chan struct{})
+	o.answers(func(http.ResponseWriter, *http.Request) bool {
+		<-opened
+		return false
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() {
+		_, err := m.Blob(ctx, repository, d)
+		first <- err
+	}()
+	eventually(t, "it is asked for", func() bool { return o.asked(d.Encoded()) == 1 })
+	late := make(chan error, 1)
+	go func() {
+		_, err := m.pull(t, d)
+		late <- err
+	}()
+	leave() // before the answer has begun
+	require.ErrorIs(t, <-first, context.Canceled)
+	close(opened)
+	require.NoError(t, <-late)
+}
+
 func TestUpstreamCannotMakeVisibleWhatItDoesNotHave(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
@@ -422,7 +479,7 @@ func TestStoresThatFailDoNotFailAPull(t *testing.T) {
 				require.Equal(t, i.Bytes, manifest.Bytes)
 				m.mustPull(t, i.layerDigest())
 			}
-			eventually(t, "it is counted", func() bool { return m.outcomes()["blob passed"] >= 1 })
+			eventually(t, "it is counted", func() bool { return m.outcomes()["blob unkept"] >= 1 })
 			require.Zero(t, m.outcomes()["blob fetched"])
 		})
 	}

@@ -9,7 +9,8 @@ type Outcome string
 const (
 	Kept     Outcome = "kept"     // it was here already
 	Fetched  Outcome = "fetched"  // it came from the upstream, and was kept
-	Passed   Outcome = "passed"   // it came from the upstream, and was not kept: another replica does it, or the stores did not take it
+	Passed   Outcome = "passed"   // it came from the upstream, and was not kept: another replica does that, or it was only a part
+	Unkept   Outcome = "unkept"   // it came from the upstream, and the stores did not take it, or cannot read what they have
 	Followed Outcome = "followed" // it is on its way for somebody else, and was shared
 	Stale    Outcome = "stale"    // the last known answer was served, since the upstream gave none
 	Missing  Outcome = "missing"  // the upstream does not have it
@@ -17,7 +18,9 @@ const (
 )
 
 // Outcomes returns all outcomes.
-func Outcomes() []Outcome { return []Outcome{Kept, Fetched, Passed, Followed, Stale, Missing, Failed} }
+func Outcomes() []Outcome {
+	return []Outcome{Kept, Fetched, Passed, Unkept, Followed, Stale, Missing, Failed}
+}
 
 // Kind is what was asked for.
 type Kind string

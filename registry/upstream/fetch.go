@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/ocikit/ocikit/registry"
 )
 
@@ -29,8 +31,10 @@ type fetch struct {
 	file *spoolFile // nil: there was no room
 	pipe *stream    // instead of it
 
-	readers int         // under the registry's mutex, as alone is
+	readers int         // under the registry's mutex, as the next two are
 	alone   *time.Timer // ends a fetch that nobody follows
+	left    bool        // whoever came first reads no more
+	unkept  error       // why it was not kept; set before ended is closed
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed when something below changes; nil: nobody waits
@@ -92,8 +96,9 @@ func (f *fetch) leave(first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f.readers--
-	if first && f.isBegun() && f.pipe != nil {
-		f.pipe.abandon(f.pipe.readers[0])
+	if first {
+		f.left = true
+		f.letGo()
 	}
 	if f.readers > 0 {
 		return
@@ -103,6 +108,13 @@ func (f *fetch) leave(first bool) {
 		return
 	}
 	f.alone = time.AfterFunc(linger, f.giveUp)
+}
+
+// letGo lets a stream go on without its client, if that has left. The registry's mutex is held.
+func (f *fetch) letGo() {
+	if f.left && f.isBegun() && f.pipe != nil {
+		f.pipe.abandon(f.pipe.readers[0])
+	}
 }
 
 // giveUp ends a fetch that nobody follows. One of which everything has come is kept all the same.
@@ -148,7 +160,9 @@ func (f *fetch) run() {
 	outcome, err := f.transfer()
 	switch {
 	case err == nil:
-		r.observe(Event{Kind: KindBlob, Outcome: outcome, Bytes: f.size, Took: time.Since(began)})
+		r.observe(Event{Kind: KindBlob, Outcome: outcome, Bytes: f.size, Took: time.Since(began), Err: f.unkept})
+	case errors.Is(err, errKept):
+		f.fail(err)
 	case r.ctx.Err() != nil:
 		f.fail(errClosed)
 	case f.ctx.Err() != nil:
@@ -179,6 +193,10 @@ func (f *fetch) drop() {
 // transfer fetches, and keeps if this process is the one that shall.
 func (f *fetch) transfer() (Outcome, error) {
 	r := f.registry
+	// Whoever asked before may have been the last one to follow a fetch that has kept it meanwhile.
+	if _, err := r.kept.Blob(f.ctx, r.keptName(f.name.repository), f.name.digest); err == nil {
+		return Kept, errKept
+	}
 	got, err := r.remote.ask(f.ctx, question{method: http.MethodGet, repository: f.name.repository, path: "blobs/" + f.name.digest.String()})
 	if err != nil {
 		return Failed, err
@@ -214,14 +232,18 @@ func (f *fetch) transfer() (Outcome, error) {
 	switch {
 	case kept.err != nil:
 		r.notKept(f.ctx, f.name.key(), kept.err)
-		return Passed, nil
+		f.unkept = kept.err
+		return Unkept, nil
 	case kept.lease.held:
 		return Fetched, nil
-	case kept.lease.known && f.pipe == nil:
+	case f.pipe == nil:
 		return f.await(), nil
 	}
 	return Passed, nil
 }
+
+// errKept ends a fetch of what is kept already.
+var errKept = errors.New("it is kept")
 
 // await keeps the bytes here until whoever has claimed to keep them has done so, so that nobody fetches them again meanwhile. If he
 // does not, they are kept from here.
@@ -247,7 +269,8 @@ func (f *fetch) await() Outcome {
 		switch {
 		case kept.err != nil:
 			r.notKept(f.ctx, f.name.key(), kept.err)
-			return Passed
+			f.unkept = kept.err
+			return Unkept
 		case kept.lease.held:
 			return Fetched
 		}
@@ -270,6 +293,9 @@ func (f *fetch) begin(size int64) {
 	}
 	f.file = file
 	close(f.began)
+	f.registry.mu.Lock()
+	defer f.registry.mu.Unlock()
+	f.letGo()
 }
 
 // keeping is how it ended to keep something.
@@ -287,8 +313,8 @@ func (f *fetch) keep() <-chan keeping {
 		body = f.pipe.second()
 	}
 	go func() {
-		k := keeping{lease: f.registry.claim(f.ctx, f.name.digest)}
-		if k.lease.held {
+		var k keeping
+		if k.lease, k.err = f.registry.claim(f.ctx, f.name.digest); k.lease.held {
 			_, k.err = f.registry.kept.PushBlob(f.ctx, f.registry.keptName(f.name.repository), f.name.digest, body, f.size)
 		}
 		if f.pipe != nil {
@@ -372,7 +398,7 @@ func (f *fetch) take(p []byte, sum hash.Hash) error {
 }
 
 func (f *fetch) verify(sum hash.Hash) error {
-	if got := fmt.Sprintf("%x", sum.Sum(nil)); got != f.name.digest.Encoded() {
+	if digest.NewDigest(f.name.digest.Algorithm(), sum) != f.name.digest {
 		return wrong("content that does not have the digest %s", f.name.digest)
 	}
 	return nil

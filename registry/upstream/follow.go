@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // ahead is how far a reader may begin behind what has come, and still wait for it.
@@ -116,6 +117,12 @@ func newStream() *stream {
 	return s
 }
 
+const (
+	keeperSide = 1
+	// keeperPatience is how long a client waits for stores that take nothing: then it goes on alone.
+	keeperPatience = 10 * time.Second
+)
+
 // first returns the client's side, once.
 func (s *stream) first() *io.PipeReader {
 	s.mu.Lock()
@@ -137,7 +144,7 @@ func (s *stream) second() *io.PipeReader {
 
 // abandon says that a side is not read any more.
 func (s *stream) abandon(side io.Reader) {
-	if reader, ok := side.(*io.PipeReader); ok {
+	if reader, ok := side.(*io.PipeReader); ok && reader != nil {
 		_ = reader.CloseWithError(errAbandoned) // never fails
 	}
 }
@@ -151,10 +158,15 @@ func (s *stream) write(ctx context.Context, p []byte) error {
 	s.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { s.fail(context.Canceled) })
 	defer stop()
+	patience := time.AfterFunc(keeperPatience, func() { s.abandon(s.readers[keeperSide]) })
+	defer patience.Stop()
 	taken := false
-	for _, w := range writers {
+	for _, w := range []*io.PipeWriter{writers[keeperSide], writers[0]} {
 		if w == nil {
 			continue
+		}
+		if w == writers[0] {
+			patience.Stop() // a slow client is another matter
 		}
 		if _, err := w.Write(p); err == nil {
 			taken = true

@@ -28,13 +28,17 @@ var errForbidden = errors.New("the upstream leads to an address that it must not
 // Prefixes that are neither private nor loopback by their flags, and lead to no public host all the same.
 var special = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
-	netip.MustParsePrefix("100.64.0.0/10"),  // between carriers and their customers
-	netip.MustParsePrefix("192.0.0.0/24"),   // protocol assignments
-	netip.MustParsePrefix("198.18.0.0/15"),  // benchmarks
-	netip.MustParsePrefix("240.0.0.0/4"),    // reserved
-	netip.MustParsePrefix("64:ff9b:1::/48"), // local translation
-	netip.MustParsePrefix("2001:db8::/32"),  // documentation
-	netip.MustParsePrefix("fec0::/10"),      // site-local
+	netip.MustParsePrefix("100.64.0.0/10"),    // between carriers and their customers
+	netip.MustParsePrefix("192.0.0.0/24"),     // protocol assignments
+	netip.MustParsePrefix("198.18.0.0/15"),    // benchmarks
+	netip.MustParsePrefix("240.0.0.0/4"),      // reserved
+	netip.MustParsePrefix("168.63.129.16/32"), // looks public, and is a cloud's own
+	netip.MustParsePrefix("100::/64"),         // discarded
+	netip.MustParsePrefix("2001::/32"),        // tunnels
+	netip.MustParsePrefix("3fff::/20"),        // documentation
+	netip.MustParsePrefix("64:ff9b:1::/48"),   // local translation
+	netip.MustParsePrefix("2001:db8::/32"),    // documentation
+	netip.MustParsePrefix("fec0::/10"),        // site-local
 	netip.MustParsePrefix("255.255.255.255/32"),
 }
 
@@ -46,6 +50,7 @@ var carriers = []struct {
 	{netip.MustParsePrefix("64:ff9b::/96"), 12},
 	{netip.MustParsePrefix("2002::/16"), 2},
 	{netip.MustParsePrefix("::/96"), 12},
+	{netip.MustParsePrefix("::ffff:0:0:0/96"), 12},
 }
 
 // mayReach reports whether a redirect may lead to an address.
@@ -114,23 +119,43 @@ func hostPort(u *url.URL) string {
 
 // check refuses what must not be sent, before it is.
 func (g *guard) check(req *http.Request) error {
-	own := strings.EqualFold(hostPort(req.URL), hostPort(g.base))
-	if own && req.URL.Scheme == g.base.Scheme {
+	if g.isOwn(req) {
 		return nil
 	}
-	if req.URL.Scheme != "https" && (g.base.Scheme == "https" || req.Header.Get("Authorization") != "") {
+	own := strings.EqualFold(hostPort(req.URL), hostPort(g.base))
+	secret := req.Header.Get("Authorization") != "" || req.Body != nil && req.Body != http.NoBody
+	if req.URL.Scheme != "https" && (g.base.Scheme == "https" || secret) {
 		return fmt.Errorf("%w: %s is not https", errForbidden, req.URL.Redacted())
 	}
-	if address, err := netip.ParseAddr(req.URL.Hostname()); err == nil && !own && !g.mayReach(address) {
+	if !own && !g.mayName(req.URL.Hostname()) {
 		return fmt.Errorf("%w: %s", errForbidden, req.URL.Redacted())
 	}
 	return nil
 }
 
-// guarded checks each request, those that redirects lead to and those for tokens, too.
+// mayName reports whether a redirect may lead to a host of that name, as far as can be told without resolving it. What looks like an
+// address in an old form, 127.1 or 0x7f.1, is none that anybody has to write.
+func (g *guard) mayName(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	if address, err := netip.ParseAddr(host); err == nil {
+		return g.mayReach(address)
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	return last != "" && strings.Trim(last, "0123456789") != "" && !strings.HasPrefix(strings.ToLower(last), "0x")
+}
+
+// isOwn reports whether a request goes to the upstream itself.
+func (g *guard) isOwn(req *http.Request) bool {
+	return req.URL.Scheme == g.base.Scheme && strings.EqualFold(hostPort(req.URL), hostPort(g.base))
+}
+
+// guarded checks each request, those that redirects lead to and those for tokens, too. What is the upstream's alone, headers and a
+// client's certificate, goes to it alone.
 type guarded struct {
-	guard *guard
-	next  http.RoundTripper
+	guard  *guard
+	header http.Header
+	own    http.RoundTripper
+	others http.RoundTripper
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -141,5 +166,12 @@ func (t guarded) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	return t.next.RoundTrip(req)
+	if !t.guard.isOwn(req) {
+		return t.others.RoundTrip(req)
+	}
+	req = req.Clone(req.Context()) // a RoundTripper must not change what it is given
+	for name, values := range t.header {
+		req.Header[http.CanonicalHeaderKey(name)] = values
+	}
+	return t.own.RoundTrip(req)
 }

@@ -63,17 +63,19 @@ func TestRedirectsReachInternalAddressesOnlyIfThatIsAllowed(t *testing.T) {
 			i := o.push(t, "v1", content("layer", 1000))
 			internal := newElsewhere(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(i.layer) })
 			o.answers(func(w http.ResponseWriter, r *http.Request) bool {
+				assert.Equal(t, "ours", r.Header.Get("X-Key"))
 				http.Redirect(w, r, lead(internal.URL)+r.URL.Path, http.StatusTemporaryRedirect)
 				return true
 			})
-			m := newMirror(t, o.URL)
+			key := func(options *upstream.Options) { options.Header = http.Header{"X-Key": {"ours"}} }
+			m := newMirror(t, o.URL, key)
 			_, err := m.pull(t, i.layerDigest())
 			require.ErrorIs(t, err, registry.ErrDenied)
 			_, err = m.tag(t, "v1")
 			require.ErrorIs(t, err, registry.ErrDenied)
 			require.Empty(t, internal.received())
 
-			allowed := newMirror(t, o.URL, loopback, func(options *upstream.Options) {
+			allowed := newMirror(t, o.URL, key, loopback, func(options *upstream.Options) {
 				options.Credential = func(context.Context, string) (upstream.Credential, error) {
 					return upstream.Credential{Username: "me", Password: "secret"}, nil
 				}
@@ -82,8 +84,25 @@ func TestRedirectsReachInternalAddressesOnlyIfThatIsAllowed(t *testing.T) {
 			require.NotEmpty(t, internal.received())
 			for _, header := range internal.received() {
 				require.Empty(t, header.Get("Authorization"))
+				require.Empty(t, header.Get("X-Key"))
 			}
 		})
+	}
+}
+
+func TestAddressesInOldFormsAreNone(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	i := o.push(t, "v1", content("layer", 1000))
+	_, port, _ := strings.Cut(strings.TrimPrefix(o.URL, "http://"), ":")
+	for _, host := range []string{"127.1", "2130706433", "0x7f.1", "127.0.0.1.", "0x7f000001"} {
+		o.answers(func(w http.ResponseWriter, r *http.Request) bool {
+			http.Redirect(w, r, "http://"+host+":"+port+"/elsewhere", http.StatusTemporaryRedirect)
+			return true
+		})
+		_, err := newMirror(t, o.URL).pull(t, i.layerDigest())
+		require.ErrorIs(t, err, registry.ErrDenied, host)
+		require.Zero(t, o.asked("elsewhere"), host)
 	}
 }
 

@@ -20,11 +20,13 @@ import (
 	"github.com/ocikit/ocikit/registry"
 )
 
-// Bounds of a list that is read from the upstream.
+// Bounds of a list that is read from the upstream, and of those that are remembered.
 const (
 	mostPages   = 200
 	mostEntries = 100_000
 	maxPage     = 8 << 20
+	maxList     = 16 << 20         // bytes, as they came
+	maxKept     = 1 << 20          // of a list that is remembered
 	listLife    = 30 * time.Second // at most; a list is no fresher than a tag
 	keptPage    = 1000
 )
@@ -33,6 +35,7 @@ const (
 type remembered struct {
 	tags      []string
 	referrers []ocispec.Descriptor
+	bytes     int // of the pages that it was read from
 	until     time.Time
 }
 
@@ -61,12 +64,20 @@ func (r *Registry) Tags(ctx context.Context, repository, after string, limit int
 
 // list returns a list that is remembered, or reads it for all who want it now.
 func (r *Registry) list(ctx context.Context, key string, read func(context.Context) (remembered, error)) (remembered, error) {
-	if list, ok := r.lists.Get(key); ok && time.Now().Before(list.until) {
-		return list, nil
+	last, known := r.lists.Get(key)
+	if known && time.Now().Before(last.until) {
+		return last, nil
+	}
+	if known && !r.remote.pause.mayConfirm() {
+		return last, nil
 	}
 	return fly(ctx, r, key, func(ctx context.Context) (remembered, error) {
 		list, err := read(ctx)
-		if err == nil {
+		if err != nil && known && !errors.Is(err, registry.ErrDenied) && !errors.Is(err, registry.ErrNameUnknown) {
+			r.observe(Event{Kind: KindManifest, Outcome: Stale, Err: err})
+			return last, nil
+		}
+		if err == nil && list.bytes <= maxKept {
 			list.until = time.Now().Add(min(r.options.TagAge, listLife))
 			r.lists.Add(key, list)
 		}
@@ -80,7 +91,7 @@ func (r *Registry) allTags(ctx context.Context, name string) (remembered, error)
 		r.notKept(ctx, "list of tags of "+name, err)
 	}
 	tags := kept
-	err = r.pages(ctx, name, "tags/list", url.Values{"n": {"1000"}}, func(page []byte) (int, error) {
+	size, err := r.pages(ctx, name, "tags/list", url.Values{"n": {"1000"}}, func(page []byte) (int, error) {
 		var document struct {
 			Tags []string `json:"tags"`
 		}
@@ -101,7 +112,7 @@ func (r *Registry) allTags(ctx context.Context, name string) (remembered, error)
 		return remembered{}, err
 	}
 	slices.Sort(tags)
-	return remembered{tags: slices.Compact(tags)}, nil
+	return remembered{tags: slices.Compact(tags), bytes: size}, nil
 }
 
 // keptTags returns all tags that are kept.
@@ -164,10 +175,11 @@ func (r *Registry) allReferrers(ctx context.Context, name string, subject digest
 		}
 		return len(index.Manifests), nil
 	}
-	err = r.pages(ctx, name, "referrers/"+subject.String(), nil, add)
+	size, err := r.pages(ctx, name, "referrers/"+subject.String(), nil, add)
 	if errors.Is(err, errMissing) { // an upstream without the API
 		fallback, missing := r.download(ctx, name, registry.Reference{Tag: fallbackTag(subject)})
 		if err = missing; err == nil {
+			size = len(fallback.Bytes)
 			_, err = add(fallback.Bytes)
 		}
 	}
@@ -175,7 +187,7 @@ func (r *Registry) allReferrers(ctx context.Context, name string, subject digest
 		return remembered{}, err
 	}
 	slices.SortStableFunc(all, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
-	return remembered{referrers: slices.CompactFunc(all, func(a, b ocispec.Descriptor) bool { return a.Digest == b.Digest })}, nil
+	return remembered{referrers: slices.CompactFunc(all, func(a, b ocispec.Descriptor) bool { return a.Digest == b.Digest }), bytes: size}, nil
 }
 
 // fallbackTag is the tag of the index of a subject's referrers (distribution-spec, "Referrers Tag Schema").
@@ -201,25 +213,27 @@ func (r *Registry) keptReferrers(ctx context.Context, name string, subject diges
 	}
 }
 
-// pages reads a list, page by page, as the upstream links them. add is given each, and returns how many entries it has.
-func (r *Registry) pages(ctx context.Context, name, path string, query url.Values, add func(page []byte) (int, error)) error {
+// pages reads a list, page by page, as the upstream links them, and returns how many bytes that were. add is given each, and returns
+// how many entries it has.
+func (r *Registry) pages(ctx context.Context, name, path string, query url.Values, add func(page []byte) (int, error)) (size int, err error) {
 	entries := 0
 	for range mostPages {
 		page, next, err := r.page(ctx, name, path, query)
 		if err != nil {
-			return err
+			return size, err
 		}
 		n, err := add(page)
 		if err != nil {
-			return err
+			return size, err
 		}
 		entries += n
-		if next == nil || n == 0 || entries >= mostEntries {
-			return nil
+		size += len(page)
+		if next == nil || n == 0 || entries >= mostEntries || size >= maxList {
+			return size, nil
 		}
 		query = next
 	}
-	return nil
+	return size, nil
 }
 
 // page reads one, and returns the query of the next one; nil if there is none. Only the query is taken from a link, so that it leads

@@ -61,8 +61,8 @@ func (r *Registry) byTag(ctx context.Context, name, tag string) (registry.Manife
 	switch {
 	case err == nil:
 		return manifest, nil
-	case errors.Is(err, registry.ErrManifestUnknown) || ctx.Err() != nil:
-		return registry.Manifest{}, err
+	case errors.Is(err, registry.ErrManifestUnknown) || errors.Is(err, registry.ErrDenied) || ctx.Err() != nil:
+		return registry.Manifest{}, err // it has answered
 	case known.Age < r.options.TagAge+r.options.StaleAge:
 		r.observe(Event{Kind: KindManifest, Outcome: Stale, Err: err})
 		manifest = r.serve(name, tag, known)
@@ -132,7 +132,7 @@ func (r *Registry) tagDigest(ctx context.Context, name, tag string) (digest.Dige
 
 // gone forgets a tag that the upstream does not have any more. What it pointed to can be pulled by its digest until it is evicted.
 func (r *Registry) gone(ctx context.Context, name, tag string) error {
-	r.remember(name + ":" + tag)
+	r.remember(name+":"+tag, registry.ErrManifestUnknown)
 	r.observe(Event{Kind: KindManifest, Outcome: Missing})
 	if err := r.kept.DeleteTag(ctx, r.keptName(name), tag); err != nil && !errors.Is(err, registry.ErrManifestUnknown) {
 		r.notKept(ctx, "that "+name+":"+tag+" is gone", err)
@@ -143,9 +143,9 @@ func (r *Registry) gone(ctx context.Context, name, tag string) error {
 // fetchOnce fetches a manifest for all who want it now.
 func (r *Registry) fetchOnce(ctx context.Context, name string, ref registry.Reference, tag string) (registry.Manifest, error) {
 	key := name + ":" + ref.String()
-	if r.isMissing(key) {
+	if err := r.absent(key); err != nil {
 		r.observe(Event{Kind: KindManifest, Outcome: Missing})
-		return registry.Manifest{}, registry.ErrManifestUnknown
+		return registry.Manifest{}, err
 	}
 	return fly(ctx, r, "fetch "+key, func(ctx context.Context) (registry.Manifest, error) {
 		return r.fetch(ctx, name, ref, tag)
@@ -157,9 +157,12 @@ func (r *Registry) fetch(ctx context.Context, name string, ref registry.Referenc
 	began := time.Now()
 	manifest, err := r.download(ctx, name, ref)
 	if errors.Is(err, errMissing) {
-		r.remember(name + ":" + ref.String())
+		r.remember(name+":"+ref.String(), registry.ErrManifestUnknown)
 		r.observe(Event{Kind: KindManifest, Outcome: Missing})
 		return registry.Manifest{}, fmt.Errorf("%w: %w", registry.ErrManifestUnknown, err)
+	}
+	if errors.Is(err, registry.ErrDenied) {
+		r.remember(name+":"+ref.String(), denied)
 	}
 	if err != nil {
 		r.observe(Event{Kind: KindManifest, Outcome: Failed, Took: time.Since(began), Err: err})
@@ -167,7 +170,7 @@ func (r *Registry) fetch(ctx context.Context, name string, ref registry.Referenc
 	}
 	outcome, err := Fetched, r.keep(ctx, name, manifest, tag)
 	if err != nil {
-		outcome = Passed
+		outcome = Unkept
 	}
 	r.observe(Event{Kind: KindManifest, Outcome: outcome, Bytes: manifest.Size, Took: time.Since(began), Err: err})
 	return manifest, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -79,8 +80,6 @@ func TestLastKnownTagIsServedWithAWarningWhileTheUpstreamFails(t *testing.T) {
 		"down":    func(o *origin) { o.Close() },
 		"error":   func(o *origin) { o.says(http.StatusInternalServerError) },
 		"limited": func(o *origin) { o.says(http.StatusTooManyRequests, "Retry-After: 60") },
-		"denied":  func(o *origin) { o.says(http.StatusForbidden) },
-		"login":   func(o *origin) { o.says(http.StatusUnauthorized, `Www-Authenticate: Basic realm="x"`) },
 		"garbage": func(o *origin) { o.says(http.StatusTeapot) },
 		"slow": func(o *origin) {
 			o.answers(func(_ http.ResponseWriter, r *http.Request) bool {
@@ -112,6 +111,50 @@ func TestLastKnownTagIsServedWithAWarningWhileTheUpstreamFails(t *testing.T) {
 			_, err = strict.tag(t, "v1")
 			require.Error(t, err, "unless that is not wanted")
 		})
+	}
+}
+
+func TestUpstreamThatRefusesHasAnswered(t *testing.T) {
+	t.Parallel()
+	for _, answer := range [][]string{{"403"}, {"401", `Www-Authenticate: Basic realm="x"`}} {
+		o := newOrigin(t)
+		m := newMirror(t, o.URL, always)
+		o.push(t, "v1", []byte("layer"))
+		_, err := m.tag(t, "v1")
+		require.NoError(t, err)
+		status, err := strconv.Atoi(answer[0])
+		require.NoError(t, err)
+		o.says(status, answer[1:]...)
+		_, err = m.tag(t, "v1")
+		require.ErrorIs(t, err, registry.ErrDenied, "what may not be pulled any more is not served as it was")
+		o.forget()
+		for range 3 {
+			_, err = m.Manifest(t.Context(), repository, registry.Reference{Tag: "v2"})
+			require.ErrorIs(t, err, registry.ErrDenied)
+		}
+		require.Equal(t, 1, o.asked("manifests"), "a refusal is remembered for a while")
+	}
+}
+
+func TestTokenServerThatLimitsIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]error{http.StatusTooManyRequests: registry.ErrTooManyRequests, http.StatusUnauthorized: registry.ErrDenied} {
+		o := newOrigin(t)
+		m := newMirror(t, o.URL)
+		o.answers(func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path == "/token" {
+				w.WriteHeader(status)
+				return true
+			}
+			w.Header().Set("Www-Authenticate", `Bearer realm="`+o.URL+`/token",service="origin"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		})
+		for range 3 {
+			_, err := m.tag(t, "v1")
+			require.ErrorIs(t, err, want)
+		}
+		require.Equal(t, 1, o.asked("/token"))
 	}
 }
 

@@ -24,14 +24,17 @@ type pause struct {
 	failures int       // in a row
 }
 
-// limit notes that the upstream wants to be left alone; 0 is an answer that did not say for how long.
-func (p *pause) limit(after time.Duration) {
+// limit notes that the upstream wants to be left alone, and returns what clients are told; 0 is an answer that did not say for how long.
+func (p *pause) limit(after time.Duration) error {
 	if after <= 0 {
 		after = standardPause
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.limited = time.Now().Add(min(after, longestPause))
+	if until := time.Now().Add(min(after, longestPause)); until.After(p.limited) { // others that are on their way know less
+		p.limited = until
+	}
+	return limited(time.Until(p.limited))
 }
 
 // refusal returns the error of a request that must not be sent, or nil.
@@ -39,9 +42,13 @@ func (p *pause) refusal() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if left := time.Until(p.limited); left > 0 {
-		return &registry.RetryError{Err: registry.ErrTooManyRequests.With("the upstream registry limits how much may be pulled"), After: left}
+		return limited(left)
 	}
 	return nil
+}
+
+func limited(left time.Duration) error {
+	return &registry.RetryError{Err: registry.ErrTooManyRequests.With("the upstream registry limits how much may be pulled"), After: left}
 }
 
 // note remembers whether the upstream answered.

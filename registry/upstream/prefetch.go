@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
@@ -34,6 +35,7 @@ type Progress struct {
 const (
 	maxDepth     = 8
 	maxManifests = 10_000
+	maxBlobs     = 200_000
 	parallel     = 4
 )
 
@@ -76,8 +78,8 @@ type tree struct {
 
 // walk fetches a manifest and those below it, and notes their blobs.
 func (p *prefetch) walk(ctx context.Context, ref registry.Reference, depth int) error {
-	if p.manifests++; depth > maxDepth || p.manifests > maxManifests {
-		return fmt.Errorf("prefetch %s: more manifests than anybody needs in one another", ref)
+	if p.manifests++; depth > maxDepth || p.manifests > maxManifests || len(p.blobs) > maxBlobs {
+		return fmt.Errorf("prefetch %s: more manifests or blobs than anybody needs in one another", ref)
 	}
 	manifest, err := p.registry.Manifest(ctx, p.repository, ref)
 	if err != nil {
@@ -92,7 +94,7 @@ func (p *prefetch) walk(ctx context.Context, ref registry.Reference, depth int) 
 		p.need(*t.Config)
 	}
 	for _, layer := range t.Layers {
-		if len(layer.URLs) == 0 {
+		if !isElsewhere(layer) {
 			p.need(layer)
 		}
 	}
@@ -110,6 +112,11 @@ func (p *prefetch) walk(ctx context.Context, ref registry.Reference, depth int) 
 		}
 	}
 	return nil
+}
+
+// isElsewhere reports whether registries do not have a layer.
+func isElsewhere(layer ocispec.Descriptor) bool {
+	return len(layer.URLs) > 0 && (strings.Contains(layer.MediaType, ".nondistributable.") || strings.Contains(layer.MediaType, ".foreign."))
 }
 
 func (p *prefetch) need(blob ocispec.Descriptor) {

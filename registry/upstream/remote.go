@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
 	"oras.land/oras-go/v2/registry/remote/retry"
 
 	"github.com/ocikit/ocikit/registry"
@@ -31,7 +32,7 @@ const attempts = 3
 
 func newRemote(base *url.URL, o *Options) *remote {
 	g := &guard{base: base, allowed: o.Internal, proxy: o.Proxy}
-	transport := &http.Transport{
+	own := &http.Transport{
 		Proxy:                 o.Proxy,
 		DialContext:           g.dial,
 		TLSClientConfig:       o.TLS,
@@ -48,25 +49,28 @@ func newRemote(base *url.URL, o *Options) *remote {
 		Backoff:   retry.ExponentialBackoff(250*time.Millisecond, 2, 0.2),
 		MinWait:   100 * time.Millisecond, MaxWait: 2 * time.Second, MaxRetry: attempts - 1,
 	}
-	header := http.Header{"User-Agent": {o.UserAgent}}
-	for name, values := range o.Header {
-		header[http.CanonicalHeaderKey(name)] = values
+	others := own.Clone()
+	if others.TLSClientConfig != nil {
+		others.TLSClientConfig.Certificates, others.TLSClientConfig.GetClientCertificate = nil, nil
 	}
 	return &remote{
 		base: base,
 		client: &auth.Client{
 			Client: &http.Client{Transport: &retry.Transport{
-				Base: guarded{g, transport}, Policy: func() retry.Policy { return policy },
+				Base: guarded{g, o.Header, own, others}, Policy: func() retry.Policy { return policy },
 			}},
-			Header:               header,
+			Header:               http.Header{"User-Agent": {o.UserAgent}},
 			Credential:           only(base.Host, o.Credential),
-			Cache:                auth.NewCache(),
+			Cache:                newTokens(),
 			ClientID:             "ocikit",
 			BlockedRealmPrefixes: []netip.Prefix{}, // the guard looks at the address itself, when it connects
 		},
 		pause:   &pause{},
 		options: o,
-		close:   transport.CloseIdleConnections,
+		close: func() {
+			own.CloseIdleConnections()
+			others.CloseIdleConnections()
+		},
 	}
 }
 
@@ -142,9 +146,19 @@ func (r *remote) ask(ctx context.Context, q question) (*answer, error) {
 		return &answer{resp, body}, nil
 	}
 	defer body.Close()
-	_, _ = io.CopyN(io.Discard, body, 64<<10) // so that the connection can be used again
-	return nil, r.refused(q.method, &u, resp)
+	if resp.ContentLength >= 0 && resp.ContentLength < drained { // so that the connection can be used again
+		hurry := time.AfterFunc(drainTime, func() { cancel(errSlow) })
+		_, _ = io.Copy(io.Discard, body)
+		hurry.Stop()
+	}
+	return nil, r.refused(q.method+" "+u.Redacted(), resp.StatusCode, resp.Header)
 }
+
+// What is read of an answer that refuses, and for how long.
+const (
+	drained   = 64 << 10
+	drainTime = 100 * time.Millisecond
+)
 
 func orDefault(d, standard time.Duration) time.Duration {
 	if d == 0 {
@@ -158,6 +172,10 @@ func (r *remote) failed(ctx context.Context, err error) error {
 	if ctx.Err() != nil { // somebody did not want to wait, which says nothing about the upstream
 		return fmt.Errorf("ask upstream: %w", err)
 	}
+	var token *errcode.ErrorResponse
+	if errors.As(err, &token) { // of whoever gives tokens
+		return r.refused("ask for a token", token.StatusCode, nil)
+	}
 	r.pause.note(false)
 	if errors.Is(err, errForbidden) || errors.Is(err, auth.ErrBasicCredentialNotFound) {
 		return fmt.Errorf("%w: %w", registry.ErrDenied.With("the upstream registry wants a login that is not configured, or leads elsewhere"), err)
@@ -165,27 +183,29 @@ func (r *remote) failed(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: ask upstream: %w", unavailable(), err)
 }
 
+// denied is what clients are told of an upstream that refuses.
+var denied = registry.ErrDenied.With("the upstream registry does not allow it")
+
 func unavailable() error {
 	return &registry.RetryError{Err: registry.ErrUnavailable.With("the upstream registry does not answer"), After: 5 * time.Second}
 }
 
 // refused returns what an answer other than success means for a client.
-func (r *remote) refused(method string, u *url.URL, resp *http.Response) error {
-	said := fmt.Errorf("%s %s: upstream says %s", method, u.Redacted(), resp.Status)
+func (r *remote) refused(what string, status int, header http.Header) error {
+	said := fmt.Errorf("%s: upstream says %d", what, status)
 	switch {
-	case resp.StatusCode == http.StatusTooManyRequests:
-		r.pause.limit(retryAfter(resp.Header))
-		return fmt.Errorf("%w: %w", r.pause.refusal(), said)
-	case resp.StatusCode >= http.StatusInternalServerError:
+	case status == http.StatusTooManyRequests:
+		return fmt.Errorf("%w: %w", r.pause.limit(retryAfter(header)), said)
+	case status >= http.StatusInternalServerError:
 		r.pause.note(false)
 		return fmt.Errorf("%w: %w", unavailable(), said)
 	}
 	r.pause.note(true)
-	switch resp.StatusCode {
+	switch status {
 	case http.StatusNotFound:
 		return fmt.Errorf("%w: %w", errMissing, said)
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return fmt.Errorf("%w: %w", registry.ErrDenied.With("the upstream registry does not allow it"), said)
+		return fmt.Errorf("%w: %w", denied, said)
 	}
 	return fmt.Errorf("%w: %w", unavailable(), said)
 }
@@ -211,16 +231,16 @@ type patient struct {
 }
 
 func newPatient(body io.ReadCloser, timeout time.Duration, cancel context.CancelCauseFunc) *patient {
-	return &patient{ReadCloser: body, cancel: cancel, timer: time.AfterFunc(timeout, func() { cancel(errSlow) }), timeout: timeout}
+	p := &patient{ReadCloser: body, cancel: cancel, timer: time.AfterFunc(timeout, func() { cancel(errSlow) }), timeout: timeout}
+	p.timer.Stop()
+	return p
 }
 
-// Read implements [io.Reader].
+// Read implements [io.Reader]. While nobody reads, no time passes.
 func (p *patient) Read(b []byte) (int, error) {
-	n, err := p.ReadCloser.Read(b)
-	if n > 0 {
-		p.timer.Reset(p.timeout)
-	}
-	return n, err
+	p.timer.Reset(p.timeout)
+	defer p.timer.Stop()
+	return p.ReadCloser.Read(b)
 }
 
 // Close ends the request.

@@ -56,6 +56,12 @@ func (s *Spool) create(size int64) (*spoolFile, error) {
 	s.mu.Unlock()
 	file, err := os.CreateTemp(s.dir, "ocikit-*.part")
 	if err == nil {
+		if full := reserve(file, size); full != nil { // better now than in the middle
+			_ = file.Close()
+			_ = os.Remove(file.Name())
+			s.giveBack(size)
+			return nil, fmt.Errorf("spool: %w", full)
+		}
 		// Where a file cannot lose its name while it is open, it does so when it is closed.
 		if os.Remove(file.Name()) == nil {
 			return &spoolFile{File: file, spool: s, size: size}, nil

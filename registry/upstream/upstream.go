@@ -24,14 +24,13 @@ type Registry struct {
 
 	name    string
 	prefix  string // of the names of kept repositories
-	me      string // as a holder of claims to fetch
 	options Options
 	remote  *remote
 	meta    store.Metadata
 	kept    *registry.Local
 
 	flights singleflight.Group
-	missing *lru.Cache[string, time.Time]  // what the upstream did not have, until when that is believed
+	missing *lru.Cache[string, absence]    // what the upstream did not have, or does not let us have
 	lists   *lru.Cache[string, remembered] // of tags and referrers
 	ctx     context.Context                // of everything that outlives a request
 	end     context.CancelFunc
@@ -72,12 +71,12 @@ func New(name, address string, meta store.Metadata, objects store.Objects, opts 
 		return nil, fmt.Errorf("new upstream %q: %w", name, err)
 	}
 	r := &Registry{
-		name: name, prefix: keptPrefix(name), me: store.NewID(), options: options, meta: meta,
+		name: name, prefix: keptPrefix(name), options: options, meta: meta,
 		kept:    registry.NewLocal(meta, objects, &options.Kept),
 		fetches: map[blobName]*fetch{},
 	}
 	r.remote = newRemote(base, &r.options)
-	if r.missing, err = lru.New[string, time.Time](mostMissing); err == nil {
+	if r.missing, err = lru.New[string, absence](mostMissing); err == nil {
 		r.lists, err = lru.New[string, remembered](mostLists)
 	}
 	if err != nil {
@@ -139,16 +138,24 @@ func (r *Registry) begin() bool {
 	return !r.closed
 }
 
-// isMissing reports whether the upstream has lately said that it does not have something.
-func (r *Registry) isMissing(key string) bool {
-	until, ok := r.missing.Get(key)
-	return ok && time.Now().Before(until)
+// absence is that the upstream has said no.
+type absence struct {
+	err   error // of the kind that clients see
+	until time.Time
 }
 
-// remember notes that the upstream does not have something.
-func (r *Registry) remember(key string) {
+// absent returns what the upstream has lately said of something that it did not give, or nil.
+func (r *Registry) absent(key string) error {
+	if a, ok := r.missing.Get(key); ok && time.Now().Before(a.until) {
+		return a.err
+	}
+	return nil
+}
+
+// remember notes that the upstream did not give something.
+func (r *Registry) remember(key string, err error) {
 	if r.options.MissingAge > 0 {
-		r.missing.Add(key, time.Now().Add(r.options.MissingAge))
+		r.missing.Add(key, absence{err, time.Now().Add(r.options.MissingAge)})
 	}
 }
 
