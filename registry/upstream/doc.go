@@ -9,12 +9,19 @@
 //
 // A blob that is not kept is fetched by one request, however many ask this process for it. Its bytes go into a file without a name
 // ([Spool]); everybody who wants the blob follows that file, each at a pace of his own, and so does whoever keeps it. Nobody is
-// given the last byte before the whole has the right digest: who is given something wrong sees that the transfer breaks off. A
-// transfer that breaks off on its way here goes on where it was. Of several replicas that fetch the same, one keeps it.
+// given the last byte before the whole has the right digest: who is given something wrong sees that the transfer breaks off. Only
+// a range far ahead of what has come is passed on by itself, and nobody can check a part. A transfer that breaks off on its way here
+// goes on where it was. Of several replicas that fetch the same, one keeps it.
 //
 // A manifest by digest, once kept, is never asked for again. A tag is, by a HEAD request, when it was last confirmed longer than
-// TagAge ago. While the upstream is down, slow or wants to be left alone, what it last said is served, with a warning.
+// TagAge ago. While the upstream is down, slow or wants to be left alone, what it last said is served, with a warning; that it refuses
+// is an answer, and served as one.
 //
-// Stores that fail do not fail a pull: what cannot be kept is passed on. An upstream that misbehaves cannot lead this process to
-// hosts which only it can reach, cannot have a password that is not its own, and cannot have anything kept that is wrong.
+// Stores that fail do not fail a pull: what cannot be kept is passed on, and what cannot be read comes from the upstream. An upstream
+// that misbehaves cannot lead this process to hosts which only it can reach, cannot have a password that is not its own, cannot have
+// anything kept that is wrong, and cannot make visible what others have.
+//
+// What a blob costs that is kept is what it costs in a local repository: one query, and one read. One that is not kept costs one request
+// upstream, and some five queries: whether it is kept (twice), whether another repository of the upstream has it, who keeps it, and
+// what an upload costs. A tag that is fresh is one query; one that is not is a HEAD request and one more.
 package upstream
