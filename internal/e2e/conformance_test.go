@@ -159,6 +159,25 @@ type conformanceCase struct {
 
 func runConformance(t *testing.T, address string, settings map[string]string) []conformanceCase {
 	t.Helper()
+	suite, err := reportConformance(t, address, settings)
+	if err == nil {
+		require.Zero(t, suite.Failures+suite.Errors+suite.Skipped+suite.Disabled, "what the report counts as not passed")
+	}
+	return suite.Cases
+}
+
+// conformanceSuite is the suite's JUnit report.
+type conformanceSuite struct {
+	Failures int               `xml:"failures,attr"`
+	Errors   int               `xml:"errors,attr"`
+	Skipped  int               `xml:"skipped,attr"`
+	Disabled int               `xml:"disabled,attr"`
+	Cases    []conformanceCase `xml:"testcase"`
+}
+
+// reportConformance runs the suite, and returns its report, and how it ended.
+func reportConformance(t *testing.T, address string, settings map[string]string) (*conformanceSuite, error) {
+	t.Helper()
 	box := tooltest.NewSandbox(t)
 	results := box.Path("results")
 	all := everything()
@@ -173,19 +192,9 @@ func runConformance(t *testing.T, address string, settings map[string]string) []
 	require.NoError(t, err, "the suite must write its report; it said: %v", runErr)
 
 	var report struct {
-		Suites []struct {
-			Failures int               `xml:"failures,attr"`
-			Errors   int               `xml:"errors,attr"`
-			Skipped  int               `xml:"skipped,attr"`
-			Disabled int               `xml:"disabled,attr"`
-			Cases    []conformanceCase `xml:"testcase"`
-		} `xml:"testsuite"`
+		Suites []*conformanceSuite `xml:"testsuite"`
 	}
 	require.NoError(t, xml.Unmarshal(content, &report))
 	require.Len(t, report.Suites, 1, "the suites of the report")
-	suite := report.Suites[0]
-	if runErr == nil {
-		require.Zero(t, suite.Failures+suite.Errors+suite.Skipped+suite.Disabled, "what the report counts as not passed")
-	}
-	return suite.Cases
+	return report.Suites[0], runErr
 }
