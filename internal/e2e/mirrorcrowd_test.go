@@ -17,10 +17,12 @@ import (
 )
 
 // startMirrorReplica starts a replica on the backends that pulls through.
-func (b *backends) startMirrorReplica(t *testing.T, by route, configuration []string) *mirror {
+func (b *backends) startMirrorReplica(t *testing.T, by route, configuration []string, args ...string) *mirror {
 	t.Helper()
 	metrics := tooltest.FreeAddress(t)
-	return &mirror{b.start(t, by, "--metrics-listen", metrics, "--config", writeConfiguration(t, configuration...)), metrics}
+	args = append([]string{"--metrics-listen", metrics, "--config", writeConfiguration(t, configuration...)}, args...)
+	server := b.start(t, by, args...)
+	return &mirror{Server: server, metrics: metrics}
 }
 
 // A crowd asks three replicas at once for an image that none of them has, and whose upstream stops in the middle of each

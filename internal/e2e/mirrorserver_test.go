@@ -20,14 +20,15 @@ import (
 type mirror struct {
 	*servertest.Server
 	metrics string // the address
+	data    string // the folder, if it has one
 }
 
 // startMirror starts a server on SQLite and a folder, with the lines of a configuration file.
 func startMirror(t *testing.T, configuration []string, args ...string) *mirror {
 	t.Helper()
-	metrics := tooltest.FreeAddress(t)
-	args = append([]string{"--data", t.TempDir(), "--metrics-listen", metrics, "--config", writeConfiguration(t, configuration...)}, args...)
-	return &mirror{servertest.Start(t, args...), metrics}
+	metrics, data := tooltest.FreeAddress(t), t.TempDir()
+	args = append([]string{"--data", data, "--metrics-listen", metrics, "--config", writeConfiguration(t, configuration...)}, args...)
+	return &mirror{Server: servertest.Start(t, args...), metrics: metrics, data: data}
 }
 
 // writeConfiguration writes a file for --config.
