@@ -83,6 +83,7 @@ func serveBlob(w *response, req *request, blob *Blob, part byteRange, status int
 		w.set("Content-Range", part.contentRange(blob.Size))
 	}
 	w.setLength(part.length)
+	w.coming = blob.Coming
 	w.WriteHeader(status)
 	return copyPart(w, content, part)
 }

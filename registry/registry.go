@@ -121,6 +121,10 @@ type Blob struct {
 
 	// URL returns a URL that the client may read the blob from instead; nil means that there is none.
 	URL func(ctx context.Context) (string, error)
+
+	// Coming says that its bytes are still on their way here: what there is of them is sent to the client at once, and does not wait in
+	// a buffer for more.
+	Coming bool
 }
 
 // Manifest is a manifest or an index, as it was pushed. Of its descriptor MediaType, Digest and Size are set.

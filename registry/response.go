@@ -44,6 +44,7 @@ type response struct {
 	status  int   // 0 as long as nothing was written
 	written int64 // bytes of the body
 	gone    bool  // writing failed: there is nobody to tell anything
+	coming  bool  // the body comes slowly: nothing of it waits in buffers
 	idle    idle
 	buffers *sync.Pool // of *[bufferSize]byte; the handler's
 
@@ -189,6 +190,9 @@ func (w *response) copyBuffered(src io.Reader, left int64) (total int64, err err
 			total += int64(m)
 			if err != nil {
 				return total, err
+			}
+			if w.coming && n < len(buffer) {
+				_ = http.NewResponseController(w.ResponseWriter).Flush() // where that cannot be done, it comes later
 			}
 		}
 		if errors.Is(err, io.EOF) {

@@ -69,6 +69,7 @@ func (r *Registry) blob(ctx context.Context, name blobName) (registry.Blob, erro
 		}
 		return registry.Blob{
 			Descriptor: descriptor(name.digest, f.size),
+			Coming:     true,
 			Open: func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
 				return r.open(ctx, f, offset, length)
 			},

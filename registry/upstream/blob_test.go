@@ -110,6 +110,26 @@ func TestManyClientsFollowOneFetchFromItsFirstByteOn(t *testing.T) {
 	assert.Equal(t, clients-1, m.outcomes()["blob followed"])
 }
 
+func TestFirstBytesAreSentWhileTheUpstreamStalls(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	layer := content("layer", 1<<20)
+	d := o.push(t, "v1", layer).layerDigest()
+	g := newGate(10) // fewer than any buffer holds
+	o.answers(g.hold(layer))
+	resp, err := http.Get(newMirror(t, o.URL).serve(t) + "/v2/" + repository + "/blobs/" + d.String())
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	var begin [10]byte
+	_, err = io.ReadFull(resp.Body, begin[:])
+	require.NoError(t, err)
+	require.Equal(t, layer[:10], begin[:])
+	close(g.opened)
+	rest, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, d, digest.FromBytes(append(begin[:], rest...)))
+}
+
 func TestFetchGoesOnWhenTheFirstClientLeavesAndOthersWait(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)

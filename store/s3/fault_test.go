@@ -185,6 +185,34 @@ func TestRequestsAreRepeatedWithTheWholeBody(t *testing.T) {
 	})
 }
 
+func TestReadThatBreaksOffGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	onServers(t, func(t *testing.T, server *backendtest.S3Server) {
+		proxy := faulttest.NewHTTP(t, server.Endpoint())
+		o, key, data := newObjects(t, newClient(server, proxy.URL(), impatient), server.Bucket(t), nil), store.NewBlobKey(), pattern(1, 6<<20)
+		require.NoError(t, o.Put(t.Context(), key, bytes.NewReader(data), int64(len(data))))
+		for name, test := range map[string]struct {
+			after int64 // bytes, whereupon each answer is cut
+			whole bool
+		}{
+			"each answer brings much":   {2 << 20, true},
+			"each answer brings little": {1000, false},
+		} {
+			proxy.Intercept(func(*http.Request) faulttest.Fault { return faulttest.Fault{CutAnswerAfter: test.after} })
+			proxy.ResetCounts()
+			got, err := read(t, o, key, 1000, -1)
+			require.True(t, bytes.HasPrefix(data[1000:], got), name)
+			if test.whole {
+				require.NoError(t, err, name)
+				require.Len(t, got, len(data)-1000, name)
+			} else {
+				require.ErrorIs(t, err, store.ErrUnavailable, name)
+				require.Equal(t, map[faulttest.Operation]int{faulttest.GetObject: 3}, proxy.Counts(), name)
+			}
+		}
+	})
+}
+
 func TestBeginIsNeverRepeated(t *testing.T) {
 	t.Parallel()
 	onServers(t, func(t *testing.T, server *backendtest.S3Server) {

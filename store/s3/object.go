@@ -83,7 +83,9 @@ func (o *Objects) open(ctx context.Context, key store.Key, offset, length int64)
 	if err != nil {
 		return nil, errors.Join(err, out.Body.Close())
 	}
-	return &reader{ctx: ctx, body: out.Body, left: size}, nil
+	return &reader{ctx: ctx, body: out.Body, offset: offset, left: size, again: func(ctx context.Context, offset, length int64) (*reader, error) {
+		return o.open(ctx, key, offset, length)
+	}}, nil
 }
 
 // Delete implements [store.Objects]: one DeleteObjects for a thousand keys. Once a request fails as a whole, the keys after it

@@ -15,11 +15,16 @@ import (
 	"github.com/ocikit/ocikit/store"
 )
 
-// reader is the body of an answer, whose length is known: it ends there and nowhere else.
+// reader is the body of an answer, whose length is known: it ends there and nowhere else. One that breaks off is asked for again from
+// where it was, as long as that gets on: stores end answers that a slow client makes wait, and objects never change.
 type reader struct {
-	ctx  context.Context
-	body io.ReadCloser
-	left int64
+	ctx    context.Context
+	body   io.ReadCloser
+	offset int64 // of the next byte, in the object
+	left   int64
+	came   int64 // bytes since it was last asked for
+	tries  int   // in a row that brought little
+	again  func(ctx context.Context, offset, length int64) (*reader, error)
 }
 
 // Read implements [io.Reader].
@@ -32,6 +37,8 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 	n, err := r.body.Read(p[:min(int64(len(p)), r.left)])
 	r.left -= int64(n)
+	r.offset += int64(n)
+	r.came += int64(n)
 	switch {
 	case err == nil:
 		return n, nil
@@ -43,7 +50,43 @@ func (r *reader) Read(p []byte) (int, error) {
 	if ended := r.ctx.Err(); ended != nil {
 		return n, fmt.Errorf("read object: %w", ended)
 	}
+	if r.goOn() {
+		if n > 0 || r.left == 0 {
+			return n, nil
+		}
+		return r.Read(p)
+	}
 	return n, fmt.Errorf("read object: %w: %w", store.ErrUnavailable, err)
+}
+
+// An answer that brought so much is worth another request, and so many that did not are.
+const (
+	muchCame  = 1 << 20
+	fruitless = 2
+)
+
+// goOn asks for the rest, unless that has brought little lately.
+func (r *reader) goOn() bool {
+	if r.left == 0 {
+		return true
+	}
+	if r.tries++; r.came >= muchCame {
+		r.tries = 0
+	}
+	if r.tries > fruitless {
+		return false
+	}
+	next, err := r.again(r.ctx, r.offset, r.left)
+	if err != nil {
+		return false
+	}
+	if next.left != r.left {
+		_ = next.body.Close() // it is another object
+		return false
+	}
+	_ = r.body.Close() // it has ended
+	r.body, r.came = next.body, 0
+	return true
 }
 
 // Close implements [io.Closer]. The connection is used again if all was read.
