@@ -88,7 +88,7 @@ func FuzzNames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, from, to, name string) {
 		o := upstream.Options{Names: upstream.Names{Rewrite: []upstream.Rewrite{{From: from, To: to}}}}
 		if o.Names.Check() != nil {
-			t.Skip()
+			return
 		}
 		there, ok := o.Names.Upstream(name)
 		if ok != registry.ValidRepository(there) {
