@@ -61,7 +61,9 @@ func newRegistry(address string, meta store.Metadata, objects store.Objects, pul
 	}
 	handler := registry.NewHandler(names, &registry.HandlerOptions{
 		// containerd, told that this is a mirror of docker.io, asks for library/alpine?ns=docker.io.
-		Namespace: func(namespace, repository string) (string, bool) { return "hub/" + repository, namespace == "docker.io" },
+		Namespace: func(namespace, repository string) (string, bool) {
+			return "hub/" + repository, namespace == "docker.io"
+		},
 	})
 	return handler, func() { _ = hub.Close() }, nil
 }
