@@ -147,13 +147,15 @@ func (c *soakClient) run(ctx context.Context) error {
 
 func (c *soakClient) step(ctx context.Context) error {
 	switch n := c.random.IntN(100); {
+	case n < 40 && len(c.images) > 12: // so that all else goes on having its share
+		return c.delete(ctx)
 	case n < 40:
 		return c.push(ctx)
 	case n < 55:
 		return c.pushAgain(ctx)
 	case n < 63:
 		return c.retag(ctx)
-	case n < 83 || len(c.images) > 12:
+	case n < 83:
 		return c.delete(ctx)
 	case n < 87:
 		return c.pull(ctx, c.any(c.random))
