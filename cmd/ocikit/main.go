@@ -8,8 +8,12 @@
 //	ocikit migrate up --database postgres://…
 //	ocikit serve --database postgres://… --objects s3://BUCKET?region=…
 //
-// See ocikit serve --help for the rest; every flag can be set
-// in the environment as well, --listen as OCIKIT_LISTEN.
+// and what others have is pulled through and kept:
+//
+//	ocikit serve --upstream hub=https://registry.example.com
+//
+// See ocikit serve --help for the rest; every flag can be set in the environment as well, --listen as OCIKIT_LISTEN, and in the
+// file of --config, which also has what no flag can say.
 package main
 
 import (

@@ -38,15 +38,7 @@ type upstreamSettings struct {
 func (c *mirrorFlags) check(file *configFile) (mirrors, []error) {
 	var errs []error
 	m := mirrors{upstreams: map[string]*upstreamSettings{}}
-	configs := maps.Clone(file.Upstreams)
-	if configs == nil {
-		configs = map[string]upstreamConfig{}
-	}
-	for name, address := range c.Upstream {
-		config := configs[name]
-		config.URL = address
-		configs[name] = config
-	}
+	configs := c.merge(file)
 	if c.SpoolSize < 1 {
 		errs = append(errs, errors.New("--spool-size: must be at least 1 byte"))
 	}
@@ -61,16 +53,36 @@ func (c *mirrorFlags) check(file *configFile) (mirrors, []error) {
 		for _, err := range problems {
 			errs = append(errs, fmt.Errorf("%s.%w", key, err))
 		}
-		m.upstreams[name] = settings
-		for _, other := range slices.Sorted(maps.Keys(m.upstreams)) {
-			if other != name && m.upstreams[other].namespace == settings.namespace && settings.namespace != "" {
-				errs = append(errs, fmt.Errorf("%s.namespace: %q is that of upstreams.%s, too: say which is meant by it", key, settings.namespace, other))
-			}
+		if other := m.named(settings.namespace); other != "" {
+			errs = append(errs, fmt.Errorf("%s.namespace: %q is that of upstreams.%s, too: say which is meant by it", key, settings.namespace, other))
 		}
+		m.upstreams[name] = settings
 	}
 	routes, problems := m.readRoutes(file.Routes)
 	m.routes = routes
 	return m, append(errs, problems...)
+}
+
+// merge returns the file's upstreams, with the URLs of the flags.
+func (c *mirrorFlags) merge(file *configFile) map[string]upstreamConfig {
+	configs := map[string]upstreamConfig{}
+	maps.Copy(configs, file.Upstreams)
+	for name, address := range c.Upstream {
+		config := configs[name]
+		config.URL = address
+		configs[name] = config
+	}
+	return configs
+}
+
+// named returns the upstream that mirrors' clients call so, or "".
+func (m *mirrors) named(namespace string) string {
+	for _, name := range slices.Sorted(maps.Keys(m.upstreams)) {
+		if m.upstreams[name].namespace == namespace && namespace != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 // opened are the upstreams of a process.

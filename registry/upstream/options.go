@@ -32,11 +32,12 @@ type Options struct {
 	// always asked.
 	TagAge time.Duration
 
-	// StaleAge is how much longer a tag's last known manifest is served while the upstream is down, slow or refuses to answer.
+	// StaleAge is how much longer a tag's last known manifest is served while the upstream is down, slow, or wants to be left alone.
 	// Default 7 days; negative: never.
 	StaleAge time.Duration
 
-	// MissingAge is how long what the upstream does not have is remembered, by this process. Default 30 s; negative: not at all.
+	// MissingAge is how long it is remembered, by this process, what the upstream does not have or does not give us. Default 30 s;
+	// negative: not at all.
 	MissingAge time.Duration
 
 	// AnswerTimeout is how long the upstream may take to begin an answer, retries included. Default 30 s.
@@ -54,7 +55,8 @@ type Options struct {
 	// Credential returns what to log in with at the upstream's host. Default: nothing. See [LoadCredentials].
 	Credential func(ctx context.Context, host string) (Credential, error)
 
-	// TLS is for connections to the upstream, and to where it sends us. Default: the system's roots.
+	// TLS is for connections to the upstream, and to where it sends us; a certificate of ours is shown to the upstream alone. Default:
+	// the system's roots.
 	TLS *tls.Config
 
 	// Proxy returns the proxy for a request, nil for none. Default: as HTTP_PROXY, HTTPS_PROXY and NO_PROXY say. Through a proxy, it
