@@ -40,6 +40,12 @@ func (r *Registry) blob(ctx context.Context, name blobName) (registry.Blob, erro
 				continue
 			}
 		}
+		if other := r.sameContent(name); other != nil {
+			if blob, ok, err := r.share(ctx, name, other); ok || err != nil {
+				return blob, err
+			}
+			continue
+		}
 		f, first, err := r.join(name)
 		if err != nil {
 			return registry.Blob{}, err
@@ -71,7 +77,7 @@ func (r *Registry) blob(ctx context.Context, name blobName) (registry.Blob, erro
 			Descriptor: descriptor(name.digest, f.size),
 			Coming:     true,
 			Open: func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
-				return r.open(ctx, f, offset, length)
+				return r.open(ctx, name, f, offset, length)
 			},
 		}, nil
 	}
@@ -106,7 +112,7 @@ func (r *Registry) readable(name blobName, kept registry.Blob) registry.Blob {
 }
 
 // open reads a part of a blob that is on its way.
-func (r *Registry) open(ctx context.Context, f *fetch, offset, length int64) (io.ReadCloser, error) {
+func (r *Registry) open(ctx context.Context, name blobName, f *fetch, offset, length int64) (io.ReadCloser, error) {
 	end := f.size
 	if length >= 0 {
 		end = min(f.size, offset+length)
@@ -114,7 +120,7 @@ func (r *Registry) open(ctx context.Context, f *fetch, offset, length int64) (io
 	reader, err := f.read(ctx, offset, end)
 	switch {
 	case errors.Is(err, errGone): // the caller has waited for long; it may be kept by now
-		blob, err := r.blob(ctx, f.name)
+		blob, err := r.blob(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -122,5 +128,5 @@ func (r *Registry) open(ctx context.Context, f *fetch, offset, length int64) (io
 	case reader != nil || err != nil:
 		return reader, err
 	}
-	return r.pass(ctx, f.name, offset, end, f.size, Event{Kind: KindBlob, Outcome: Passed})
+	return r.pass(ctx, name, offset, end, f.size, Event{Kind: KindBlob, Outcome: Passed})
 }

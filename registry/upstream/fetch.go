@@ -23,10 +23,11 @@ type fetch struct {
 	file *spoolFile // nil: there was no room
 	pipe *stream    // instead of it
 
-	readers int         // under the registry's mutex, as the next two are
-	alone   *time.Timer // ends a fetch that nobody follows
-	left    bool        // whoever came first reads no more
-	unkept  error       // why it was not kept; set before ended is closed
+	readers int             // under the registry's mutex, as the next three are
+	alone   *time.Timer     // ends a fetch that nobody follows
+	left    bool            // whoever came first reads no more
+	alien   map[string]bool // of repositories that do not follow it
+	unkept  error           // why it was not kept; set before ended is closed
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed when something below changes; nil: nobody waits

@@ -71,6 +71,33 @@ func TestReplicaKeepsWhatTheOneThatClaimedItDidNot(t *testing.T) {
 	eventually(t, "it is kept", func() bool { return m.isKept(t, d) })
 }
 
+func TestLayerOfTwoRepositoriesIsFetchedOnceAtATime(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	m := newMirror(t, o.URL)
+	layer := content("layer", 2<<20)
+	d := o.push(t, "v1", layer).layerDigest()
+	_, err := o.registry.Mount(t.Context(), d, repository, "library/other")
+	require.NoError(t, err)
+	g := newGate(1 << 20)
+	o.answers(g.hold(layer))
+	first, err := m.Blob(t.Context(), repository, d)
+	require.NoError(t, err)
+	<-g.held
+	o.answers(nil)
+	second, err := m.Blob(t.Context(), "library/other", d)
+	require.NoError(t, err)
+	_, err = m.Blob(t.Context(), "library/third", d)
+	require.ErrorIs(t, err, registry.ErrBlobUnknown, "what the upstream does not have there is not there, though it is on its way")
+	close(g.opened)
+	for _, blob := range []registry.Blob{first, second} {
+		data, err := readAll(t, blob)
+		require.NoError(t, err)
+		require.Equal(t, d, digest.FromBytes(data))
+	}
+	require.Equal(t, 1, o.asked("GET", d.Encoded()))
+}
+
 func TestLayerOfAnotherRepositoryIsNotFetchedAgain(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
