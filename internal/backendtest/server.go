@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -67,16 +66,19 @@ func (s *Server) Restart(t testing.TB) {
 	s.Start(t)
 }
 
-// Pause has the server do nothing, and answer nobody, until Resume; its
-// connections stay.
-func (s *Server) Pause(t testing.TB) { s.signal(t, syscall.SIGSTOP) }
+// Pause has the server do nothing, and answer nobody, from its return until
+// Resume; its connections stay. A server that is paused may be ended.
+func (s *Server) Pause(t testing.TB) {
+	t.Helper()
+	if err := s.process.Pause(); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // Resume ends a Pause.
-func (s *Server) Resume(t testing.TB) { s.signal(t, syscall.SIGCONT) }
-
-func (s *Server) signal(t testing.TB, signal os.Signal) {
+func (s *Server) Resume(t testing.TB) {
 	t.Helper()
-	if err := s.process.Signal(signal); err != nil {
+	if err := s.process.Resume(); err != nil {
 		t.Fatal(err)
 	}
 }

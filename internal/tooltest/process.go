@@ -78,12 +78,13 @@ func (p *Process) cleanup(t testing.TB) {
 
 // Close asks the program to end, as an interrupt from the keyboard does, and
 // waits until it has. One that does not end in time is killed, and that is an
-// error. It may have ended before.
+// error. It may have ended before, and it may be paused.
 func (p *Process) Close() error {
 	if p.ended() {
 		return nil
 	}
 	_ = p.cmd.Process.Signal(os.Interrupt) // fails only if the program has ended
+	_ = p.Resume()                         // as this does: one that is paused does not hear
 	if err := p.Wait(endTimeout); errors.Is(err, ErrStillRunning) {
 		p.Kill()
 		return fmt.Errorf("%s did not end within %v of being asked to", p.name, endTimeout)

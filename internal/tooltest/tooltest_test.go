@@ -2,6 +2,8 @@ package tooltest_test
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -85,4 +87,27 @@ func TestProcessIsReadyAskedAndKilled(t *testing.T) {
 	var ended *exec.ExitError
 	require.ErrorAs(t, process.Wait(time.Second), &ended)
 	require.ErrorIs(t, process.Signal(os.Interrupt), os.ErrProcessDone)
+}
+
+func TestPausedProcessDoesNothingUntilItIsResumed(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("cat")
+	input, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	process := tooltest.StartProcess(t, cmd)
+	require.NoError(t, process.Pause())
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process.PID()))
+	require.NoError(t, err)
+	require.Contains(t, string(status), "(cat) T", "a paused program has stopped")
+	_, err = io.WriteString(input, "answer me")
+	require.NoError(t, err)
+	require.NoError(t, process.Resume())
+	process.AwaitReady(t, func() error {
+		if process.Log() != "answer me" {
+			return errors.New("it should have answered")
+		}
+		return nil
+	})
+	require.NoError(t, process.Pause())
+	require.NoError(t, process.Close(), "a paused program can be ended")
 }
