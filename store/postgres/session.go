@@ -138,7 +138,7 @@ func (m *Metadata) SaveSession(ctx context.Context, save store.Save) error {
 	})
 }
 
-// FinishSession implements [store.Sessions]. It is eight statements, one more each for tails and keys that are condemned,
+// FinishSession implements [store.Sessions]. It is nine statements, one more each for tails and keys that are condemned,
 // and two round trips.
 func (m *Metadata) FinishSession(ctx context.Context, finish store.Finish) error {
 	return change(ctx, m, "finish session", func(ctx context.Context, tx *transaction) error {
@@ -190,6 +190,10 @@ func (tx *transaction) appearFor(session string) {
 		where s.id = $2 and not exists (select from {schema}.repositories r where r.name = s.repository)
 		on conflict (name) do nothing`,
 		tx.m.clock(), session)
+	tx.exec(`
+		update {schema}.repositories set id = -id
+		where name = (select repository from {schema}.sessions where id = $1 and starts_with(repository, $2)) and id > 0`,
+		session, store.MirrorPrefix)
 }
 
 func (tx *transaction) linkFor(session string, d digest.Digest) {

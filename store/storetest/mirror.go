@@ -23,6 +23,7 @@ func mirrorTests() []metadataTest {
 		{"ReleasesOnlyTheHoldersFetch", releaseFetch},
 		{"HasOneWinnerOfSeveralClaims", racingFetches},
 		{"AppearsOnceForSeveral", racingMirrors},
+		{"BeginsWithAnUpload", mirrorUpload},
 		{"AddsUpEachContentOnce", mirroredSize},
 		{"AddsUpWhatManifestsNeedOnly", mirroredSizeOfNeeded},
 		{"AddsUpInPages", mirroredSizePages},
@@ -178,6 +179,17 @@ func racingMirrors(t *testing.T, m *index) {
 		m.requireContent(t, name, text("b"), "what was put first is there")
 		m.requireManifest(t, name, byDigest(put.Manifest.Digest), put.Manifest, "what was put first is there")
 	}
+}
+
+// A client may ask an upstream for a layer first, by its digest.
+func mirrorUpload(t *testing.T, m *index) {
+	layer := object("layer")
+	m.push(t, hub, layer)
+	put := imageOf(hub, "image", layer.Digest)
+	m.putManifest(t, put, "latest")
+	m.requireManifest(t, hub, byTag("latest"), put.Manifest, "what came by an upload is followed by its manifest")
+	_, bytes := m.mirrored(t, all)
+	require.EqualValues(t, len("layerimage"), bytes, "what came by an upload is mirrored, too")
 }
 
 // mirrored adds up all pages of a size.
