@@ -21,24 +21,38 @@ type scene struct {
 	prepare func(t *testing.T, x *stage)
 	// client returns the client's calls. Their number is always the same. Typed errors refuse the client, others are returned.
 	client func(x *stage) []func() error
-	crowd  bool // each call is a client's of its own, where they come at once
+	// rival returns the calls that meet the client's; nil: a collector's round. Those of a round never wait for a client.
+	rival func(x *stage, c *collector) []func() error
+
+	crowd    bool // each call is a client's of its own, where they come at once
+	mirrored bool // the repository is one of what was pulled through
+	kept     bool // the repository has something else, and does not go with what they meet over
 }
 
 // scenes returns what a client may be doing while a collector works.
 func scenes() []scene {
-	return []scene{
-		{"Finish", prepareNothing, finishClient, false},
-		{"FinishOfAnAbandonedUpload", prepareUpload, abandonedClient, false},
-		{"Head", prepareNothing, headClient, false},
-		{"Mount", prepareNothing, mountClient, false},
-		{"ManifestPut", prepareNothing, manifestClient, false},
-		{"ManifestDelete", prepareImage, deleteClient, false},
-		{"TagMove", prepareTag, tagClient, false},
-		{"Push", prepareNothing, pushClient, false},
-		{"RepositoryDelete", prepareShared, repositoryClient, false},
-		{"DeletesOfTwoThatShareALayer", prepareTwo, twoDeletesClient, true},
-		{"Collector", prepareImage, collectorClient, false},
-	}
+	return slices.Concat([]scene{
+		{name: "Finish", prepare: prepareNothing, client: finishClient},
+		{name: "FinishElsewhere", prepare: prepareNothing, client: elsewhereClient},
+		{name: "FinishOfAnotherLayer", prepare: prepareNothing, client: anotherClient},
+		{name: "FinishOfAnAbandonedUpload", prepare: prepareUpload, client: abandonedClient},
+		{name: "ClaimOfAnAbandonedUpload", prepare: prepareUpload, client: claimClient},
+		{name: "CancelOfAnAbandonedUpload", prepare: prepareUpload, client: cancelClient},
+		{name: "InlinePush", prepare: prepareNothing, client: inlineClient},
+		{name: "Head", prepare: prepareNothing, client: headClient},
+		{name: "Mount", prepare: prepareNothing, client: mountClient},
+		{name: "ContentDelete", prepare: prepareNothing, client: contentDeleteClient},
+		{name: "ManifestPut", prepare: prepareNothing, client: manifestClient},
+		{name: "ManifestDelete", prepare: prepareImage, client: deleteClient},
+		{name: "TagMove", prepare: prepareTag, client: tagClient},
+		{name: "Push", prepare: prepareNothing, client: pushClient},
+		{name: "RepositoryDelete", prepare: prepareShared, client: repositoryClient},
+		{name: "PushAfterARepositoryDelete", prepare: prepareDeleted, client: pushAnewClient},
+		{name: "MountAfterARepositoryDelete", prepare: prepareDeleted, client: mountAnewClient},
+		{name: "DeletesOfTwoThatShareALayer", prepare: prepareTwo, client: twoDeletesClient, crowd: true},
+		{name: "Collector", prepare: prepareImage, client: collectorClient},
+		{name: "CollectorOfADeletedRepository", prepare: prepareDeleted, client: drainClient},
+	}, rivalScenes())
 }
 
 // stage is where a scene is played: a repository of its own, with a layer that is a candidate.
@@ -50,6 +64,7 @@ type stage struct {
 	repository, other string
 	layer             string // the bytes
 	session           store.Session
+	lost              store.Key // that the layer was under
 	absent            bool
 
 	mu       sync.Mutex
@@ -64,10 +79,24 @@ func newStage(t *testing.T, m *index, b *bucket, s scene, round int, layer strin
 		ctx: t.Context(), client: m.first, m: m, bucket: b, layer: layer,
 		repository: fmt.Sprint("team/", round), other: fmt.Sprint("other/", round),
 	}
+	if s.mirrored {
+		x.repository = store.MirrorPrefix + x.repository
+	}
 	require.NoError(t, inTurn(x.upload(x.repository, x.layer))())
+	if s.kept {
+		m.putManifest(t, imageOf(x.repository, "keeper of "+x.repository), "keeper")
+	}
 	s.prepare(t, x)
 	x.promises, x.refused = nil, false
 	return x
+}
+
+// meets returns the calls that meet the client's.
+func (s scene) meets(x *stage, c *collector) []func() error {
+	if s.rival != nil {
+		return s.rival(x, c)
+	}
+	return c.calls(x.ctx)
 }
 
 func (x *stage) digest() digest.Digest { return digest.FromString(x.layer) }
@@ -79,13 +108,17 @@ func (x *stage) settle(err error, acknowledged func(), typed ...error) error {
 		return nil
 	}
 	var missing *store.MissingError
-	if errors.As(err, &missing) || slices.ContainsFunc(typed, func(target error) bool { return errors.Is(err, target) }) {
+	if errors.As(err, &missing) || isAny(err, typed) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		x.refused = true
 		return nil
 	}
 	return err
+}
+
+func isAny(err error, targets []error) bool {
+	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
 }
 
 // promise is what the client may rely on from now on.
@@ -122,10 +155,25 @@ func (x *stage) promiseManifest(put store.ManifestPut) {
 	}
 }
 
+// requireKept requires that all promises are kept, and that each object is named, once: so that none is lost, and none stays
+// for ever.
 func (x *stage) requireKept(t *testing.T, message string) {
 	t.Helper()
 	for _, kept := range x.promises {
 		kept(t, message)
+	}
+	unknown, err := x.m.last.UnknownKeys(t.Context(), x.bucket.keys())
+	require.NoError(t, err)
+	require.Empty(t, unknown, "each object is content's, an upload's, or garbage: %s", message)
+	garbage := map[store.Key]bool{}
+	for _, key := range x.m.garbage(t) {
+		garbage[key] = true
+	}
+	stored, err := x.m.last.StoredContents(t.Context(), "", all)
+	require.NoError(t, err)
+	for _, content := range stored {
+		require.False(t, garbage[content.Key], "no content's object is garbage: %s", message)
+		require.True(t, content.Missing || x.bucket.has(content.Key), "content has its object: %s", message)
 	}
 }
 
@@ -166,13 +214,26 @@ func (x *stage) image(name, body string) store.ManifestPut {
 	return imageOf(name, body+" of "+name, x.digest())
 }
 
-// bucket is which objects there are.
+// bucket is which objects there are, and which of them a collector is deleting.
 type bucket struct {
-	mu      sync.Mutex
-	objects map[store.Key]bool
+	mu             sync.Mutex
+	objects, taken map[store.Key]bool
 }
 
-func newBucket() *bucket { return &bucket{objects: map[store.Key]bool{}} }
+func newBucket() *bucket { return &bucket{objects: map[store.Key]bool{}, taken: map[store.Key]bool{}} }
+
+// take notes that a collector is deleting the objects, which nobody else is.
+func (b *bucket) take(keys []store.Key) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, key := range keys {
+		if b.taken[key] {
+			return fmt.Errorf("%s is somebody else's to delete", key)
+		}
+		b.taken[key] = true
+	}
+	return nil
+}
 
 func (b *bucket) write(keys ...store.Key) {
 	b.mu.Lock()
@@ -187,6 +248,7 @@ func (b *bucket) delete(keys []store.Key) {
 	defer b.mu.Unlock()
 	for _, key := range keys {
 		delete(b.objects, key)
+		delete(b.taken, key)
 	}
 }
 

@@ -15,6 +15,12 @@ func prepareNothing(*testing.T, *stage) {}
 // finishClient pushes the layer that is due again.
 func finishClient(x *stage) []func() error { return x.upload(x.repository, x.layer) }
 
+// elsewhereClient pushes the layer that is due to another repository.
+func elsewhereClient(x *stage) []func() error { return x.upload(x.other, x.layer) }
+
+// anotherClient pushes something else to the repository, which may go with the layer.
+func anotherClient(x *stage) []func() error { return x.upload(x.repository, "not "+x.layer) }
+
 // prepareUpload leaves an upload of the layer that has outlived its life.
 func prepareUpload(t *testing.T, x *stage) {
 	id := store.NewID()
@@ -44,6 +50,63 @@ func abandonedClient(x *stage) []func() error {
 	}
 }
 
+// claimClient comes back to its upload, claims it and finishes it.
+func claimClient(x *stage) []func() error {
+	return []func() error{
+		func() error {
+			claim := claimOf(x.session.ID)
+			claim.Repository = x.repository
+			s, err := x.client.ClaimSession(x.ctx, claim)
+			return x.settle(err, func() {
+				x.bucket.write(s.Keys()...)
+				x.session = s
+			}, store.ErrSessionUnknown)
+		},
+		func() error {
+			if x.refused {
+				return nil
+			}
+			return x.finish(x.session, x.repository, x.layer)
+		},
+	}
+}
+
+// cancelClient gives its upload up.
+func cancelClient(x *stage) []func() error {
+	return []func() error{func() error {
+		_, err := x.client.DropSession(x.ctx, store.SessionRef{ID: x.session.ID, Repository: x.repository})
+		return x.settle(err, func() {
+			x.promise(func(t *testing.T, message string) {
+				t.Helper()
+				_, err := x.m.last.Session(t.Context(), store.SessionRef{ID: x.session.ID, Repository: x.repository})
+				require.ErrorIs(t, err, store.ErrSessionUnknown, "an upload that was cancelled is gone: %s", message)
+			})
+		}, store.ErrSessionUnknown)
+	}}
+}
+
+// inlineClient pushes the layer that is due, as bytes in its row.
+func inlineClient(x *stage) []func() error {
+	return []func() error{func() error {
+		err := x.client.PutContent(x.ctx, x.repository, text(x.layer))
+		return x.settle(err, func() { x.promiseContent(x.repository, x.digest()) })
+	}}
+}
+
+// contentDeleteClient deletes the layer that is due.
+func contentDeleteClient(x *stage) []func() error {
+	return []func() error{func() error {
+		err := x.client.DeleteContent(x.ctx, x.repository, x.digest())
+		return x.settle(err, func() {
+			x.promise(func(t *testing.T, message string) {
+				t.Helper()
+				_, err := x.m.last.Content(t.Context(), x.repository, x.digest())
+				require.ErrorIs(t, err, store.ErrContentUnknown, "content that was deleted is gone: %s", message)
+			})
+		}, store.ErrContentUnknown)
+	}}
+}
+
 // head asks whether the layer need not be pushed.
 func (x *stage) head() error {
 	_, err := x.client.RenewContent(x.ctx, x.repository, x.digest(), grace)
@@ -53,13 +116,16 @@ func (x *stage) head() error {
 func headClient(x *stage) []func() error { return []func() error{x.head} }
 
 // mountClient mounts the layer that is due, and refers to it where it was mounted.
-func mountClient(x *stage) []func() error {
+func mountClient(x *stage) []func() error { return x.mount(x.repository, x.other) }
+
+// mount returns the calls that push an image whose layer is mounted.
+func (x *stage) mount(from, to string) []func() error {
 	return []func() error{
 		func() error {
-			_, err := x.client.Mount(x.ctx, x.digest(), x.repository, x.other)
-			return x.settle(err, func() { x.promiseContent(x.other, x.digest()) }, store.ErrContentUnknown)
+			_, err := x.client.Mount(x.ctx, x.digest(), from, to)
+			return x.settle(err, func() { x.promiseContent(to, x.digest()) }, store.ErrContentUnknown)
 		},
-		func() error { return x.put(x.image(x.other, "image")) },
+		func() error { return x.put(x.image(to, "image")) },
 	}
 }
 
@@ -76,12 +142,9 @@ func prepareImage(t *testing.T, x *stage) {
 	require.NoError(t, inTurn(x.upload(x.repository, x.layer))())
 }
 
-// deleteClient deletes an image: what it referred to has its grace from then on.
+// deleteClient deletes an image.
 func deleteClient(x *stage) []func() error {
-	return []func() error{func() error {
-		err := x.client.DeleteManifest(x.ctx, x.repository, x.image(x.repository, "image").Manifest.Digest, nil)
-		return x.settle(err, func() { x.promiseContent(x.repository, x.digest()) })
-	}}
+	return []func() error{func() error { return x.remove(x.client, "image") }}
 }
 
 // prepareTag leaves two images, one of which has the tag.
@@ -150,6 +213,28 @@ func repositoryClient(x *stage) []func() error {
 	}
 }
 
+// prepareDeleted leaves an image that two repositories had, one of which was deleted.
+func prepareDeleted(t *testing.T, x *stage) {
+	prepareShared(t, x)
+	require.NoError(t, x.client.DeleteRepository(t.Context(), x.repository))
+}
+
+// pushAnewClient pushes the image to the name of the repository that is being drained.
+func pushAnewClient(x *stage) []func() error {
+	upload := x.upload(x.repository, x.layer)
+	return []func() error{
+		inTurn(upload[:2]),
+		func() error {
+			x.promiseManifest(x.image(x.other, "image"))
+			return upload[2]()
+		},
+		func() error { return x.put(x.image(x.repository, "image")) },
+	}
+}
+
+// mountAnewClient does so with what the other repository has.
+func mountAnewClient(x *stage) []func() error { return x.mount(x.other, x.repository) }
+
 // prepareTwo leaves two images that share their layer.
 func prepareTwo(t *testing.T, x *stage) {
 	require.NoError(t, x.put(x.image(x.repository, "one")))
@@ -159,13 +244,16 @@ func prepareTwo(t *testing.T, x *stage) {
 
 // twoDeletesClient deletes both: the layer has its grace from then on, and is not forgotten.
 func twoDeletesClient(x *stage) []func() error {
-	remove := func(image string) func() error {
-		return func() error {
-			err := x.client.DeleteManifest(x.ctx, x.repository, x.image(x.repository, image).Manifest.Digest, nil)
-			return x.settle(err, func() { x.promiseContent(x.repository, x.digest()) })
-		}
+	return []func() error{
+		func() error { return x.remove(x.client, "one") },
+		func() error { return x.remove(x.client, "two") },
 	}
-	return []func() error{remove("one"), remove("two")}
+}
+
+// remove deletes an image: what it referred to has its grace from then on.
+func (x *stage) remove(meta store.Metadata, image string) error {
+	err := meta.DeleteManifest(x.ctx, x.repository, x.image(x.repository, image).Manifest.Digest, nil)
+	return x.settle(err, func() { x.promiseContent(x.repository, x.digest()) })
 }
 
 // collectorClient is another collector; what is needed stays.
@@ -173,5 +261,11 @@ func collectorClient(x *stage) []func() error {
 	if x.repository != "" {
 		x.promiseManifest(x.image(x.repository, "image"))
 	}
+	return (&collector{store: x.client, bucket: x.bucket}).calls(x.ctx)
+}
+
+// drainClient is another collector that drains the repository; the other repository keeps its image.
+func drainClient(x *stage) []func() error {
+	x.promiseManifest(x.image(x.other, "image"))
 	return (&collector{store: x.client, bucket: x.bucket}).calls(x.ctx)
 }
