@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -72,26 +73,34 @@ func (s *stage) meet(t *testing.T, call func(context.Context) error, goOn func()
 // wait for it until it goes on.
 func (s *stage) stopReview(t *testing.T) (goOn func()) {
 	t.Helper()
-	stopper := &stopper{at: 3, reached: make(chan struct{}), resume: make(chan struct{})}
+	const commit = 3 // the round trip that it stops before
+	var trips atomic.Int32
+	reached, resume := make(chan struct{}), make(chan struct{})
 	reviewer := open(t, newPool(t, 1, func(config *pgxpool.Config) {
-		config.ConnConfig.Tracer = stopper
+		config.ConnConfig.Tracer = tracer(func() {
+			if trips.Add(1) == commit {
+				close(reached)
+				<-resume
+			}
+		})
 		config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 			s.pid = conn.PgConn().PID()
 			return nil
 		}
 	}), &postgres.Options{Schema: s.schema})
+	trips.Store(0)
 	ended := make(chan error, 1)
 	go func() {
 		_, err := reviewer.ReviewCandidates(t.Context(), store.Review{Limit: 10})
 		ended <- err
 	}()
 	select {
-	case <-stopper.reached:
+	case <-reached:
 	case err := <-ended:
 		require.FailNow(t, "the review must have something to take", "it returned %v", err)
 	}
 	return func() {
-		close(stopper.resume)
+		close(resume)
 		require.NoError(t, <-ended)
 	}
 }

@@ -14,6 +14,7 @@ import (
 type connection struct {
 	conn       *sql.Conn
 	statements map[string]*sql.Stmt
+	before     func(query string) // is called ahead of each statement, by tests only; nil: nothing is
 }
 
 // connect takes a connection out of db for good.
@@ -36,6 +37,9 @@ func (c *connection) close() error {
 
 // statement returns the statement, which is prepared when it is first used.
 func (c *connection) statement(query string) (*sql.Stmt, error) {
+	if c.before != nil {
+		c.before(query)
+	}
 	if statement, ok := c.statements[query]; ok {
 		return statement, nil
 	}

@@ -66,3 +66,23 @@ func (m *Metadata) Pragma(ctx context.Context, name string) (string, error) {
 		return value, err
 	})
 }
+
+// Before has before called ahead of each statement from now on, on whatever goroutine runs it. Nothing else may be under way.
+func (m *Metadata) Before(ctx context.Context, before func(query string)) error {
+	var connections []*connection
+	for range cap(m.reader.free) {
+		c, err := m.reader.acquire(ctx)
+		if err != nil {
+			return err
+		}
+		c.before = before
+		connections = append(connections, c)
+	}
+	for _, c := range connections {
+		m.reader.free <- c
+	}
+	return change(ctx, m, "before", func(tx *transaction) error {
+		tx.before = before
+		return nil
+	})
+}

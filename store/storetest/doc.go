@@ -21,7 +21,9 @@
 // begin; [Zombies] is for a driver that holds them up on the wire, or in the middle of a body.
 //
 // What clients and collectors do to each other is proved by [Interleavings], in every order of their calls and at once. It is
-// part of [Metadata], with a few seeds; who has changed a statement that locks runs it by itself, with many.
+// part of [Metadata], with a few seeds; who has changed a statement that locks runs it by itself, with many. [RoundTrips] goes
+// further where a call is several statements or requests: a store that calls back ahead of each of them has either side stopped
+// between any two.
 //
 // [HookObjects] and [HookMetadata] wrap a store with a [Hook], which fails calls before they happen or loses their
 // answers after they did. The kit proves with them that every event can be sent again; they serve as well to test

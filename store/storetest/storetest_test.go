@@ -1,6 +1,7 @@
 package storetest_test
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"testing"
@@ -37,6 +38,21 @@ func TestMetadataAcceptsACorrectStore(t *testing.T) {
 	})
 }
 
+func TestRoundTripsAcceptsACorrectStore(t *testing.T) {
+	t.Parallel()
+	storetest.RoundTrips(t, gatedMemory(func(m store.Metadata) store.Metadata { return m }))
+}
+
+// gatedMemory opens indexes in memory each of whose calls is a round trip, but for those that plant makes several of.
+func gatedMemory(plant func(store.Metadata) store.Metadata) func(*testing.T, func() time.Time) storetest.Gated {
+	return func(_ *testing.T, now func() time.Time) storetest.Gated {
+		m := memory.NewMetadata(&memory.MetadataOptions{Now: now})
+		return storetest.Gated{Open: func(_ *testing.T, before func()) store.Metadata {
+			return plant(storetest.HookMetadata(m, storetest.Hook{Before: func(context.Context, string) error { before(); return nil }}))
+		}}
+	}
+}
+
 // subject names the fault that the test binary plants when it runs itself.
 const subject = "OCIKIT_STORETEST_FAULT"
 
@@ -51,6 +67,10 @@ func TestSubject(t *testing.T) {
 			faulty := fault.plant(memory.NewObjects(nil))
 			return []store.Objects{faulty, faulty}
 		})
+		return
+	}
+	if fault, ok := roundTripFaults()[name]; ok {
+		storetest.RoundTrips(t, gatedMemory(fault.plant))
 		return
 	}
 	fault, ok := metadataFaults()[name]
@@ -72,7 +92,7 @@ func TestKitCatches(t *testing.T) {
 	for name, fault := range objectsFaults() {
 		catchers[name] = fault.caughtBy
 	}
-	for _, faults := range []map[string]metadataFault{metadataFaults(), collectorFaults(), mirrorFaults()} {
+	for _, faults := range []map[string]metadataFault{metadataFaults(), collectorFaults(), mirrorFaults(), roundTripFaults()} {
 		for name, fault := range faults {
 			require.NotContains(t, catchers, name)
 			catchers[name] = fault.caughtBy
