@@ -42,6 +42,7 @@ func scenes() []scene {
 		{name: "Head", prepare: prepareNothing, client: headClient},
 		{name: "Mount", prepare: prepareNothing, client: mountClient},
 		{name: "ContentDelete", prepare: prepareNothing, client: contentDeleteClient},
+		{name: "DeleteOfAnotherLayer", prepare: prepareAnother, client: anotherDeleteClient},
 		{name: "ManifestPut", prepare: prepareNothing, client: manifestClient},
 		{name: "ManifestDelete", prepare: prepareImage, client: deleteClient},
 		{name: "TagMove", prepare: prepareTag, client: tagClient},

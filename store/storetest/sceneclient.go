@@ -3,6 +3,7 @@ package storetest
 import (
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ocikit/ocikit/store"
@@ -95,16 +96,40 @@ func inlineClient(x *stage) []func() error {
 
 // contentDeleteClient deletes the layer that is due.
 func contentDeleteClient(x *stage) []func() error {
-	return []func() error{func() error {
-		err := x.client.DeleteContent(x.ctx, x.repository, x.digest())
-		return x.settle(err, func() {
-			x.promise(func(t *testing.T, message string) {
-				t.Helper()
-				_, err := x.m.last.Content(t.Context(), x.repository, x.digest())
-				require.ErrorIs(t, err, store.ErrContentUnknown, "content that was deleted is gone: %s", message)
-			})
-		}, store.ErrContentUnknown)
-	}}
+	return []func() error{func() error { return x.deleteContent(x.digest()) }}
+}
+
+func (x *stage) deleteContent(d digest.Digest) error {
+	err := x.client.DeleteContent(x.ctx, x.repository, d)
+	return x.settle(err, func() {
+		x.promise(func(t *testing.T, message string) {
+			t.Helper()
+			_, err := x.m.last.Content(t.Context(), x.repository, d)
+			require.ErrorIs(t, err, store.ErrContentUnknown, "content that was deleted is gone: %s", message)
+		})
+	}, store.ErrContentUnknown)
+}
+
+// prepareAnother leaves something else in the repository.
+func prepareAnother(t *testing.T, x *stage) {
+	require.NoError(t, inTurn(x.upload(x.repository, "not "+x.layer))())
+}
+
+// anotherDeleteClient deletes it, once it is not due any more: the repository goes with the layer, or with this.
+func anotherDeleteClient(x *stage) []func() error {
+	another := digest.FromString("not " + x.layer)
+	return []func() error{
+		func() error {
+			_, err := x.client.RenewContent(x.ctx, x.repository, another, grace)
+			return x.settle(err, func() {}, store.ErrContentUnknown)
+		},
+		func() error {
+			if x.refused {
+				return nil
+			}
+			return x.deleteContent(another)
+		},
+	}
 }
 
 // head asks whether the layer need not be pushed.
