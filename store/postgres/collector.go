@@ -46,15 +46,17 @@ func lifeOf(life store.Life) (idle, total, tombstone any) {
 
 // abandoned is the condition that an upload under way has outlived its life. It is a range of the index by start: few are passed
 // over, those that are old and were touched since. Times are found first, each by itself: compared with a clock that goes on,
-// PostgreSQL would look at all rows.
+// PostgreSQL would look at all rows. So it might by an end of the range alone, for which it expects a third of them: a beginning tells
+// it that the range is a small one.
 func abandoned(idle, total string) string {
-	return fmt.Sprintf(`state <> 2 and started <= (select {now} - least(%[1]s::interval, %[2]s::interval))
+	return fmt.Sprintf(`state <> 2 and started >= '-infinity' and started <= (select {now} - least(%[1]s::interval, %[2]s::interval))
 		and (touched <= (select {now} - %[1]s::interval) or started <= (select {now} - %[2]s::interval))`, idle, total)
 }
 
 // forgotten is the condition that a tombstone has outlived its life, by the index of their starts.
 func forgotten(tombstone string) string {
-	return fmt.Sprintf(`state = 2 and started <= (select {now} - %[1]s::interval) and touched <= (select {now} - %[1]s::interval)`, tombstone)
+	return fmt.Sprintf(`state = 2 and started >= '-infinity' and started <= (select {now} - %[1]s::interval)
+		and touched <= (select {now} - %[1]s::interval)`, tombstone)
 }
 
 // ReviewCandidates implements [store.Collector]. It is one statement if nothing is due, else at most 11, and three round trips.

@@ -70,6 +70,11 @@ func measureCollector(t testing.TB, schema string, garbage int) {
 		assert.False(t, work.Any(), "nothing is due")
 		return err
 	})
+	count(0, "EndSessions, with nothing due", func() error {
+		ended, err := m.EndSessions(ctx, deadlines.Life, garbage)
+		assert.Zero(t, ended)
+		return err
+	})
 	_, err := pool.Exec(ctx, `
 		begin;
 		set local search_path = "`+schema+`", pg_catalog;
