@@ -34,4 +34,8 @@ type Garbage struct {
 	// Unfinished says that it was not condemned by a review, as finished content that nobody needs: writes may still be on their
 	// way to it, and a multipart upload of the key may be unfinished.
 	Unfinished bool
+
+	// Size is how many bytes the content or the tail had that was under the key; 0 where nobody knows: of keys that were reserved,
+	// of multipart uploads, and of what an audit has condemned.
+	Size int64
 }

@@ -290,8 +290,8 @@ func (tx *transaction) carryOut(v verdicts) (links *[]int, contents *[]reviewedC
 					) found))
 				returning key, size
 			), condemned as (
-				insert into {schema}.garbage (key, condemned, unfinished) select key, {now}, false from gone where key is not null
-				on conflict (key) do update set condemned = excluded.condemned
+				insert into {schema}.garbage (key, condemned, unfinished, size) select key, {now}, false, size from gone where key is not null
+				on conflict (key) do update set condemned = excluded.condemned, size = excluded.size
 			) select count(*)::integer, coalesce(sum(size), 0)::bigint from gone`,
 			[]any{tx.m.clock(), v.contents}, func(scan func(...any) error) (r reviewedContents, err error) {
 				err = scan(&r.number, &r.bytes)

@@ -76,10 +76,18 @@ func TestRowsOfTheFirstVersionSurviveMigrations(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, garbage, 1)
 	assert.True(t, garbage[0].Unfinished, "nobody knows what condemned it")
+	assert.Zero(t, garbage[0].Size, "nobody knows how large it is")
 	ended, err := m.EndSessions(t.Context(), store.Life{Idle: time.Hour}, 10)
 	require.NoError(t, err)
 	require.Len(t, ended.Sessions, 1)
 	assert.Equal(t, []store.Key{"blobs/session", "uploads/tail"}, ended.Sessions[0].Keys())
+	sizes := map[store.Key]int64{}
+	garbage, err = m.PreviewGarbage(t.Context(), store.Take{Limit: 10}, store.Garbage{})
+	require.NoError(t, err)
+	for _, g := range garbage {
+		sizes[g.Key] = g.Size
+	}
+	assert.Equal(t, map[store.Key]int64{"blobs/gone": 0, "blobs/session": 0, "uploads/tail": 1}, sizes, "sizes are known from the update on")
 	drained, err := m.DrainRepositories(t.Context(), 10)
 	require.NoError(t, err)
 	assert.Equal(t, 2, drained, "a link and its repository")

@@ -123,8 +123,8 @@ func (tx *transaction) reviewContent(d digest.Digest, done *store.Reviewed) erro
 	}
 	// One row.
 	_, err = tx.exec(`
-		insert into garbage (key, condemned, unfinished) values (?1, ?2, 0)
-		on conflict (key) do update set condemned = excluded.condemned`, key, tx.now.UnixNano())
+		insert into garbage (key, condemned, unfinished, size) values (?1, ?2, 0, ?3)
+		on conflict (key) do update set condemned = excluded.condemned, size = excluded.size`, key, tx.now.UnixNano(), size)
 	return err
 }
 

@@ -84,4 +84,9 @@ func TestRowsOfAnEarlierVersionAreKept(t *testing.T) {
 	assert.Equal(t, 1, ended.Tombstones)
 	require.Len(t, ended.Sessions, 1)
 	assert.Equal(t, []store.Tail{{Key: tail, Size: 3}}, ended.Sessions[0].Tails)
+	garbage, err = m.PreviewGarbage(ctx, store.Take{Limit: 10}, store.Garbage{})
+	require.NoError(t, err)
+	require.Len(t, garbage, 2)
+	assert.Zero(t, garbage[0].Size, "nobody knows how large it is")
+	assert.EqualValues(t, 3, garbage[1].Size, "sizes are known from the update on")
 }

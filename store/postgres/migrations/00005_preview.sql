@@ -1,0 +1,4 @@
+-- +goose Up
+
+-- How many bytes the content or the tail had that was under a key; 0 where nobody knows.
+alter table {schema}.garbage add column size bigint not null default 0;
