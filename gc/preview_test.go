@@ -102,6 +102,10 @@ func TestFindingIsALine(t *testing.T) {
 	require.Equal(t, "tag team/app v1 sha256:12: why", gc.Finding{
 		Kind: gc.FindTag, Repository: repository, Digest: "sha256:12", Tag: "v1", Reason: "why",
 	}.String())
+	require.Equal(t, "upload team/app 1234 (7 bytes): why", gc.Finding{
+		Kind: gc.FindUpload, Repository: repository, ID: "1234", Size: 7, Reason: "why",
+	}.String())
+	require.Equal(t, "object blobs/x (7 bytes): why", gc.Finding{Kind: gc.FindObject, Key: "blobs/x", Size: 7, Reason: "why"}.String())
 }
 
 var cascading = &gc.Options{Policies: []gc.Policy{{Repositories: []string{"team/*"}, Cascade: true}}}
