@@ -52,7 +52,7 @@ func (p *preview) candidates(ctx context.Context) error {
 		}
 		for _, found := range page {
 			after = found.Candidate
-			if found.Deleted && hold != nil && hold(found.Repository) {
+			if !found.Deleted.IsZero() && hold != nil && hold(found.Repository) {
 				if err := p.cascades(ctx, found.Candidate); err != nil {
 					return err
 				}
@@ -119,7 +119,7 @@ func (p *preview) cascades(ctx context.Context, subject store.Candidate) error {
 	}
 	return eachReferrer(ctx, p.meta, subject, func(d digest.Digest) error {
 		record, err := p.record(ctx, subject.Repository, d)
-		if err != nil || record.Digest != d || record.Tagged || record.Parent || record.Pushed.After(subject.Touched) {
+		if err != nil || record.Digest != d || record.Tagged || record.Parent || record.Pushed.After(subject.Deleted) {
 			return err
 		}
 		p.stats.Manifests++

@@ -22,7 +22,7 @@ type Candidate struct {
 	Repository string
 	Digest     digest.Digest
 	Touched    time.Time
-	Deleted    bool // a manifest of that digest was deleted, and has not been put again
+	Deleted    time.Time // when a manifest of that digest was deleted; zero: none was, or it has been put again, or that is settled
 }
 
 // Garbage is an object that no row names, to be deleted.

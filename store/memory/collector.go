@@ -44,7 +44,7 @@ func (m *Metadata) ReviewCandidates(ctx context.Context, review store.Review) (d
 			if !ok || !touched.at.Equal(c.Touched) {
 				continue // it was touched since it was listed
 			}
-			if _, here := m.manifest(c.Repository, c.Digest); touched.deleted && !here && review.Hold != nil && review.Hold(c.Repository) {
+			if _, here := m.manifest(c.Repository, c.Digest); !touched.deleted.IsZero() && !here && review.Hold != nil && review.Hold(c.Repository) {
 				done.Held = append(done.Held, c)
 				continue
 			}
@@ -143,7 +143,7 @@ func (m *Metadata) SettleCandidate(ctx context.Context, settled store.Candidate)
 	return m.change(ctx, "settle candidate", func(time.Time) error {
 		c := candidate{settled.Repository, settled.Digest}
 		if touched, ok := m.candidates[c]; ok && touched.at.Equal(settled.Touched) {
-			m.candidates[c] = touch{touched.at, false}
+			m.candidates[c] = touch{touched.at, time.Time{}}
 		}
 		return nil
 	})

@@ -48,7 +48,7 @@ type candidate struct {
 
 type touch struct {
 	at      time.Time
-	deleted bool // a manifest of that digest was
+	deleted time.Time // a manifest of that digest was; or zero
 }
 
 // repository is what hangs on a repository. It exists while it has links.

@@ -15,7 +15,7 @@ import (
 func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int) ([]store.Candidate, error) {
 	// A range of the index by time.
 	return query(ctx, m, "candidates", `
-		select repository, digest, touched, deleted from {schema}.candidates
+		select repository, digest, touched, deletion from {schema}.candidates
 		where touched <= (select {now} - $2::interval)
 		order by touched, repository, digest limit $3`,
 		[]any{m.clock(), idle, max(limit, 0)}, scanCandidate)

@@ -15,7 +15,7 @@ func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int
 	return read(ctx, m, "candidates", func(c *connection) ([]store.Candidate, error) {
 		// A range of the index by time.
 		return rows(c, `
-			select repository, digest, touched, deleted from candidates where touched <= ?1
+			select repository, digest, touched, deletion from candidates where touched <= ?1
 			order by touched, repository, digest limit ?2`,
 			[]any{m.now().Add(-idle).UnixNano(), max(limit, 0)}, scanCandidate)
 	})
@@ -23,8 +23,9 @@ func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int
 
 func scanCandidate(scan func(...any) error) (candidate store.Candidate, err error) {
 	var touched int64
-	err = scan(&candidate.Repository, &candidate.Digest, &touched, &candidate.Deleted)
-	candidate.Touched = instant(touched)
+	var deleted *int64
+	err = scan(&candidate.Repository, &candidate.Digest, &touched, &deleted)
+	candidate.Touched, candidate.Deleted = instant(touched), instantOrNone(deleted)
 	return candidate, err
 }
 

@@ -34,6 +34,7 @@ func collectorFaults() map[string]metadataFault {
 		"previews garbage by taking it":                 {"Preview/OfGarbageTakesNothing", plants(func(m collecting) store.Metadata { return &previewsByTaking{m} })},
 		"previews sessions by ending them":              {"Preview/OfSessionsEndsNothing", plants(func(m collecting) store.Metadata { return &previewsByEnding{m} })},
 		"forgets how large garbage is":                  {"Garbage/TellsItsSizeWhereThatIsKnown", plants(func(m collecting) store.Metadata { return &forgetsSizes{m} })},
+		"renews a deletion with its content":            {"Review/TellsWhenAManifestWasDeleted", plants(func(m collecting) store.Metadata { return &renewsDeletions{m} })},
 		"gives garbage to several":                      {"Garbage/IsTakenByOneOfSeveral", plants(func(m collecting) store.Metadata { return &looksThenTakes{m} })},
 		"gives garbage again at once":                   {"Garbage/IsSomebodyElsesAfterAWhile", plants(func(m collecting) store.Metadata { return &takesAtOnce{m} })},
 		"takes what may be written":                     {"Garbage/WaitsLongerWhileWritesMayReachIt", plants(func(m collecting) store.Metadata { return &takesUnfinished{m} })},
@@ -114,6 +115,19 @@ func (m *previewsByDoing) PreviewCandidates(ctx context.Context, grace time.Dura
 	}
 	_, err = m.ReviewCandidates(ctx, store.Review{Grace: grace, Limit: limit})
 	return previews, err
+}
+
+// renewsDeletions knows no other time of a deletion than when its candidate was last touched.
+type renewsDeletions struct{ collecting }
+
+func (m *renewsDeletions) Candidates(ctx context.Context, idle time.Duration, limit int) ([]store.Candidate, error) {
+	listed, err := m.collecting.Candidates(ctx, idle, limit)
+	for i := range listed {
+		if !listed[i].Deleted.IsZero() {
+			listed[i].Deleted = listed[i].Touched
+		}
+	}
+	return listed, err
 }
 
 type previewsByTaking struct{ collecting }
