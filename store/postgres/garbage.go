@@ -71,10 +71,11 @@ func (m *Metadata) PreviewGarbage(ctx context.Context, take store.Take, after st
 
 // dueGarbage returns the first of what may be taken, after one. what names it in errors.
 func (m *Metadata) dueGarbage(ctx context.Context, what string, take store.Take, after store.Garbage) ([]store.Garbage, error) {
-	// Two ranges of the index by time, which are merged.
+	// Two ranges of the index by time, which are merged. That they have a beginning tells PostgreSQL that they are small ones.
 	due := func(unfinished, delay string) string {
 		return `(select key, condemned, tries, unfinished, size from {schema}.garbage
-			where ` + unfinished + ` and condemned <= (select {now} - ` + delay + `::interval) and (condemned, key) > ($4, $5)
+			where ` + unfinished + ` and condemned <= (select {now} - ` + delay + `::interval)
+				and condemned >= $4 and (condemned, key) > ($4, $5)
 			order by condemned, key limit $6)`
 	}
 	return query(ctx, m, what,
