@@ -42,6 +42,7 @@ type Stats struct {
 	Bytes        int64 `json:"bytes"`        // of these contents
 	Drained      int   `json:"drained"`      // rows of repositories that were deleted
 	Objects      int   `json:"objects"`      // that were deleted from the store, or were not there
+	ObjectBytes  int64 `json:"objectBytes"`  // of these objects, as far as the index knows
 	Failed       int   `json:"failed"`       // objects that could not be deleted, for another time
 	Multiparts   int   `json:"multiparts"`   // multipart uploads that were aborted
 	NotAborted   int   `json:"notAborted"`   // multipart uploads of sessions that were ended, for another time
@@ -65,6 +66,7 @@ func (s *Stats) Add(other Stats) {
 	s.Bytes += other.Bytes
 	s.Drained += other.Drained
 	s.Objects += other.Objects
+	s.ObjectBytes += other.ObjectBytes
 	s.Failed += other.Failed
 	s.Multiparts += other.Multiparts
 	s.NotAborted += other.NotAborted

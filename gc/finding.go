@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ocikit/ocikit/store"
 )
 
 // FindingKind is a kind of thing that would go.
@@ -16,6 +18,8 @@ const (
 	FindContent  FindingKind = "content"  // with its last link
 	FindManifest FindingKind = "manifest" // that a policy lets go, or that would be evicted
 	FindTag      FindingKind = "tag"      // that a policy lets go
+	FindUpload   FindingKind = "upload"   // that has outlived its life
+	FindObject   FindingKind = "object"   // that the index has stopped naming, and whose delay is over
 	FindPattern  FindingKind = "pattern"  // of a policy, that matches nothing: nothing goes, or stays, by it
 )
 
@@ -25,7 +29,9 @@ type Finding struct {
 	Repository string        `json:"repository,omitempty"` // "" of what was a deleted repository's; of a pattern, itself or the policy's
 	Digest     digest.Digest `json:"digest,omitempty"`
 	Tag        string        `json:"tag,omitempty"`
-	Size       int64         `json:"size,omitempty"` // bytes that would be free
+	ID         string        `json:"id,omitempty"`   // of an upload
+	Key        store.Key     `json:"key,omitempty"`  // of an object
+	Size       int64         `json:"size,omitempty"` // bytes that would be free, or that an upload has come to; of an object, if they are known
 	Reason     string        `json:"reason"`
 }
 
@@ -40,6 +46,12 @@ func (f Finding) String() string {
 	}
 	if f.Digest != "" {
 		parts = append(parts, f.Digest.String())
+	}
+	if f.ID != "" {
+		parts = append(parts, f.ID)
+	}
+	if f.Key != "" {
+		parts = append(parts, string(f.Key))
 	}
 	if f.Size > 0 {
 		parts = append(parts, fmt.Sprintf("(%d bytes)", f.Size))

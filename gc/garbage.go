@@ -30,9 +30,21 @@ func (c *collector) sweep(ctx context.Context, limit int, done *Stats) (gain, er
 		if err := c.meta.ForgetGarbage(ctx, gone); err != nil {
 			return nothing, errors.Join(fmt.Errorf("forget garbage: %w", err), failed)
 		}
-		done.Objects = len(gone)
+		done.Objects, done.ObjectBytes = len(gone), sizeOf(gone, taken)
 	}
 	return gainOf(len(gone), max(limit-done.Failed, 1)), failed
+}
+
+// sizeOf adds up how many bytes the index knows of under keys that were taken.
+func sizeOf(keys []store.Key, taken []store.Garbage) (size int64) {
+	sizes := make(map[store.Key]int64, len(taken))
+	for _, g := range taken {
+		sizes[g.Key] = g.Size
+	}
+	for _, key := range keys {
+		size += sizes[key]
+	}
+	return size
 }
 
 // finish returns the keys that no multipart upload can become any more, by aborting those that are unfinished. Only what an

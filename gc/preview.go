@@ -11,10 +11,11 @@ import (
 )
 
 // Preview tells what [Once] would do now, and changes nothing: each is called for everything that would go, and an error of
-// it ends the preview. The stats count the links, contents and their bytes that a review would take, the tags and
-// manifests that policies would let go, and the manifests that would be evicted. What would only follow later is not told:
-// contents of manifests that go now have a grace to come. Neither is what has been decided before: objects whose content has
-// gone already, and uploads that have outlived their life, are on their way out.
+// it ends the preview. The stats count the uploads that would be ended, and the tombstones that would go, which are only
+// counted; the links, contents and their bytes that a review would take; the objects that would be deleted, whose content has gone
+// already, and their bytes as far as they are known; the tags and manifests that policies would let go, and the manifests that
+// would be evicted. What would only follow later is not told: contents of manifests that go now have a grace to come, and objects
+// of contents and uploads that go now a delay.
 //
 // It holds a page at a time, and beside it the digests of contents that several repositories, or none any more, had a link to,
 // of referrers that go with their subject, and of manifests that would be evicted.
@@ -24,13 +25,12 @@ func Preview(ctx context.Context, meta Index, opts *Options, each func(Finding) 
 		return Stats{}, err
 	}
 	p := preview{collector: c, each: each, now: time.Now(), counted: map[digest.Digest]struct{}{}, follow: map[store.ManifestAt]struct{}{}}
-	if err := p.candidates(ctx); err != nil {
-		return p.stats, err
+	for _, look := range []func(context.Context) error{p.sessions, p.candidates, p.garbage, p.repositories, p.evictions} {
+		if err := look(ctx); err != nil {
+			return p.stats, err
+		}
 	}
-	if err := p.repositories(ctx); err != nil {
-		return p.stats, err
-	}
-	return p.stats, p.evictions(ctx)
+	return p.stats, nil
 }
 
 type preview struct {
@@ -52,7 +52,7 @@ func (p *preview) candidates(ctx context.Context) error {
 		}
 		for _, found := range page {
 			after = found.Candidate
-			if found.Deleted && hold != nil && hold(found.Repository) {
+			if !found.Deleted.IsZero() && hold != nil && hold(found.Repository) {
 				if err := p.cascades(ctx, found.Candidate); err != nil {
 					return err
 				}
@@ -119,7 +119,7 @@ func (p *preview) cascades(ctx context.Context, subject store.Candidate) error {
 	}
 	return eachReferrer(ctx, p.meta, subject, func(d digest.Digest) error {
 		record, err := p.record(ctx, subject.Repository, d)
-		if err != nil || record.Digest != d || record.Tagged || record.Parent || record.Pushed.After(subject.Touched) {
+		if err != nil || record.Digest != d || record.Tagged || record.Parent || record.Pushed.After(subject.Deleted) {
 			return err
 		}
 		p.stats.Manifests++

@@ -102,6 +102,10 @@ func TestFindingIsALine(t *testing.T) {
 	require.Equal(t, "tag team/app v1 sha256:12: why", gc.Finding{
 		Kind: gc.FindTag, Repository: repository, Digest: "sha256:12", Tag: "v1", Reason: "why",
 	}.String())
+	require.Equal(t, "upload team/app 1234 (7 bytes): why", gc.Finding{
+		Kind: gc.FindUpload, Repository: repository, ID: "1234", Size: 7, Reason: "why",
+	}.String())
+	require.Equal(t, "object blobs/x (7 bytes): why", gc.Finding{Kind: gc.FindObject, Key: "blobs/x", Size: 7, Reason: "why"}.String())
 }
 
 var cascading = &gc.Options{Policies: []gc.Policy{{Repositories: []string{"team/*"}, Cascade: true}}}
@@ -157,6 +161,36 @@ func TestReferrersGoWithTheirSubjectWhereThePolicyCascades(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		require.Equal(t, 1, w.once(t, cascading).Manifests)
 		require.False(t, has(repository, "nested"), "referrers of referrers follow")
+	})
+}
+
+func TestReferrersPushedAfterADeletionStayWhoeverRenewsTheContent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		ctx := t.Context()
+		d := w.put(t, manifest{text: "image"})
+		early := w.put(t, manifest{text: "early", subject: d})
+		require.NoError(t, w.meta.DeleteManifest(ctx, repository, d, nil))
+		time.Sleep(time.Hour)
+		late := w.put(t, manifest{text: "late", subject: d})
+		time.Sleep(time.Hour)
+		require.NoError(t, w.meta.PutContent(ctx, repository, store.Content{Digest: d, Size: 5, Inline: []byte("image")}))
+		time.Sleep(23 * time.Hour)
+		require.Zero(t, w.once(t, cascading).Manifests, "referrers have the grace that their subject's content has")
+		time.Sleep(time.Hour)
+
+		found, _ := w.preview(t, cascading)
+		var told []digest.Digest
+		for _, f := range found {
+			if f.Kind == gc.FindManifest {
+				told = append(told, f.Digest)
+			}
+		}
+		require.Equal(t, []digest.Digest{early}, told)
+		require.Equal(t, 1, w.once(t, cascading).Manifests)
+		require.False(t, w.has(t, repository, d), "the content that was renewed is collected in the end")
+		require.True(t, w.has(t, repository, late), "a referrer that was pushed since its subject was deleted stays")
 	})
 }
 

@@ -38,6 +38,10 @@ type Collector interface {
 	// this time too.
 	TakeGarbage(ctx context.Context, take Take) ([]Garbage, error)
 
+	// PreviewGarbage tells what TakeGarbage would take after one, without taking it: up to take.Limit objects, in the order of
+	// condemned and key. Tries are as they are stored, and take.Again means nothing.
+	PreviewGarbage(ctx context.Context, take Take, after Garbage) ([]Garbage, error)
+
 	// ForgetGarbage deletes the rows of objects that are gone from the store. Keys that are no garbage are passed over.
 	ForgetGarbage(ctx context.Context, keys []Key) error
 
@@ -45,6 +49,10 @@ type Collector interface {
 	// that they name. It returns those that were under way, as they were, so that the caller can abort their multipart
 	// uploads at once; tombstones just go, and count. A page with fewer than limit is the last one.
 	EndSessions(ctx context.Context, life Life, limit int) (Ended, error)
+
+	// PreviewSessions tells which sessions EndSessions would end after one, tombstones too, without ending them: up to limit, in
+	// the order of started and id.
+	PreviewSessions(ctx context.Context, life Life, after Outlived, limit int) ([]Outlived, error)
 
 	// DeleteRepository takes a repository's name away in one step: nothing of it is to be found any more, and the name is free.
 	// What hangs on it is drained. Uploads under way are not touched; one that finishes makes a new repository of the name.
@@ -113,6 +121,16 @@ type Take struct {
 type Ended struct {
 	Sessions   []Session // without their parts
 	Tombstones int
+}
+
+// Outlived is a session that has outlived its life.
+type Outlived struct {
+	ID         string
+	Repository string
+	State      SessionState
+	Started    time.Time
+	Touched    time.Time
+	Size       int64 // durable bytes; 0 of a tombstone
 }
 
 // ManifestAt is a manifest of a repository.

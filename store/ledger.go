@@ -22,7 +22,7 @@ type Candidate struct {
 	Repository string
 	Digest     digest.Digest
 	Touched    time.Time
-	Deleted    bool // a manifest of that digest was deleted, and has not been put again
+	Deleted    time.Time // when a manifest of that digest was deleted; zero: none was, or it has been put again, or that is settled
 }
 
 // Garbage is an object that no row names, to be deleted.
@@ -34,4 +34,8 @@ type Garbage struct {
 	// Unfinished says that it was not condemned by a review, as finished content that nobody needs: writes may still be on their
 	// way to it, and a multipart upload of the key may be unfinished.
 	Unfinished bool
+
+	// Size is how many bytes the content or the tail had that was under the key; 0 where nobody knows: of keys that were reserved,
+	// of multipart uploads, and of what an audit has condemned.
+	Size int64
 }

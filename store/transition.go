@@ -32,6 +32,20 @@ func (s *Session) Keys() []Key {
 	return keys
 }
 
+// GarbageOf returns what becomes of keys that a session has stopped naming. tails are those that it had, which know their sizes.
+func GarbageOf(keys []Key, tails []Tail) []Garbage {
+	garbage := make([]Garbage, len(keys))
+	for i, key := range keys {
+		garbage[i] = Garbage{Key: key, Unfinished: true}
+		for _, tail := range tails {
+			if tail.Key == key {
+				garbage[i].Size = tail.Size
+			}
+		}
+	}
+	return garbage
+}
+
 // Released reports whether no claim is writing to the session: a claim reserves some key for as long as it lasts.
 func (s *Session) Released() bool { return s.Reserved == Reservation{} }
 

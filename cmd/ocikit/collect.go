@@ -192,8 +192,10 @@ func (c *gcCommand) preview(ctx context.Context, out output, s *stores, options 
 	if c.JSON {
 		return errors.Join(err, encoder.Encode(stats))
 	}
-	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s, %d manifests and %d tags would go\n",
-		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Manifests+stats.Evicted, stats.Tags)
+	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s, %d manifests and %d tags would go; "+
+		"%d objects of %s that nothing names any more would be deleted, and %d uploads ended\n",
+		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Manifests+stats.Evicted, stats.Tags,
+		stats.Objects, units.BytesSize(float64(stats.ObjectBytes)), stats.Sessions)
 	return errors.Join(err, printed)
 }
 

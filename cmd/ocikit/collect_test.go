@@ -54,6 +54,33 @@ func TestCollectingByHandBesideAServer(t *testing.T) {
 	s.stop(t)
 }
 
+func TestDryRunTellsOfWhatIsOnItsWayOut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, "--data="+dir, "--gc=false")
+	push(t, layer(1<<20), 1, s)
+	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--grace=1ns"), "1 contents of 1MiB collected, 0 objects deleted")
+	require.Equal(t, http.StatusAccepted, s.do(t, http.MethodPost, "/v2/team/app/blobs/uploads/", nil).StatusCode)
+	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--dry-run"),
+		"would go; 0 objects of 0B that nothing names any more would be deleted, and 0 uploads ended", "a delay of 1 h, and uploads that last for 24 h")
+
+	args := append([]string{"gc", "--data=" + dir, "--upload-idle=1ns"}, soon...)
+	for range 2 {
+		told := carriesOut(t, append(args, "--dry-run")...)
+		assert.Contains(t, told, "\nobject blobs/")
+		assert.Contains(t, told, " (1048576 bytes): no row has named it since ")
+		assert.Contains(t, told, "upload team/app ")
+		assert.Contains(t, told, ": nobody has written to it since ")
+		assert.Contains(t, told, "0 contents of 0B, 0 manifests and 0 tags would go; 1 objects of 1MiB that nothing names any more would be deleted, and 1 uploads ended\n")
+	}
+	told := carriesOut(t, append(args, "--dry-run", "--json")...)
+	assert.Contains(t, told, `"objects":1,"objectBytes":1048576,`)
+	assert.Regexp(t, `{"kind":"object","key":"blobs/[-0-9a-f]+","size":1048576,`, told)
+	assert.Regexp(t, `{"kind":"upload","repository":"team/app","id":"[-0-9a-f]+",`, told)
+	assert.Contains(t, carriesOut(t, args...), "0 contents of 0B collected, 1 objects deleted, 1 uploads ended")
+	s.stop(t)
+}
+
 func TestServerCollectsByItself(t *testing.T) {
 	t.Parallel()
 	s := start(t, "--data="+t.TempDir(), "--metrics-listen=127.0.0.1:0", "--gc-grace=50ms", "--gc-delay=50ms", "--gc-pause=20ms")
@@ -63,6 +90,7 @@ func TestServerCollectsByItself(t *testing.T) {
 	}, 30*time.Second, 20*time.Millisecond, "a blob that no manifest refers to is collected")
 	require.Equal(t, http.StatusNotFound, s.do(t, http.MethodHead, path, nil).StatusCode)
 	assert.Contains(t, s.scrape(t), `ocikit_gc_content_bytes_total 1.048576e+06`)
+	assert.Contains(t, s.scrape(t), `ocikit_gc_object_bytes_total 1.048576e+06`)
 	assert.Contains(t, s.scrape(t), `ocikit_gc_done_total{kind="multiparts_left"} 0`)
 	s.stop(t)
 }

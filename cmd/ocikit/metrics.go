@@ -32,6 +32,7 @@ type metrics struct {
 
 	gcDone   *prometheus.CounterVec
 	gcBytes  prometheus.Counter
+	gcSize   prometheus.Counter
 	gcFreed  prometheus.Counter
 	gcErrors *prometheus.CounterVec
 	gcSteps  *prometheus.HistogramVec
@@ -79,6 +80,9 @@ func newMetrics(budget *staging.Budget) *metrics {
 	m.gcBytes = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ocikit_gc_content_bytes_total", Help: "Bytes of content that went with its last reference.",
 	})
+	m.gcSize = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ocikit_gc_object_bytes_total", Help: "Bytes of objects that were deleted, as far as the index knew.",
+	})
 	m.gcFreed = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ocikit_gc_evicted_bytes_total", Help: "Bytes of mirrored content that only manifests needed that were evicted.",
 	})
@@ -94,7 +98,7 @@ func newMetrics(budget *staging.Budget) *metrics {
 	size := func() float64 { return float64(budget.Size()) }
 	m.all.MustRegister(
 		m.requests, m.latency, m.read, m.written, m.uploads, m.asked, m.asking, m.queried, m.querying,
-		m.gcDone, m.gcBytes, m.gcFreed, m.gcErrors, m.gcSteps, m.mirrors.asked, m.mirrors.bytes, m.mirrors.took,
+		m.gcDone, m.gcBytes, m.gcSize, m.gcFreed, m.gcErrors, m.gcSteps, m.mirrors.asked, m.mirrors.bytes, m.mirrors.took,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ocikit_upload_memory_held_bytes", Help: "Buffers that uploads hold."}, held),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ocikit_upload_memory_bytes", Help: "Buffers that uploads may hold together."}, size),
 		collectors.NewGoCollector(),
@@ -123,6 +127,7 @@ func (m *metrics) collected(e gc.Event) {
 		m.gcDone.WithLabelValues(kind).Add(float64(n))
 	}
 	m.gcBytes.Add(float64(e.Stats.Bytes))
+	m.gcSize.Add(float64(e.Stats.ObjectBytes))
 	m.gcFreed.Add(float64(e.Stats.EvictedBytes))
 	m.gcSteps.WithLabelValues(string(e.Step)).Observe(e.Took.Seconds())
 	if e.Err != nil {

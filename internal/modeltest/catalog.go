@@ -118,6 +118,8 @@ func (r *random) look() (string, call) {
 		all = append(all, answer(m.Session(ctx, ref)))
 		all = append(all, answer(m.Candidates(ctx, age, limit*3)))
 		all = append(all, answer(m.Garbage(ctx, age, 1000)))
+		all = append(all, answer(m.PreviewGarbage(ctx, store.Take{Delay: age, Unfinished: 2 * age, Limit: limit * 3}, store.Garbage{})))
+		all = append(all, answer(m.PreviewSessions(ctx, store.Life{Idle: age, Total: 2 * age, Tombstone: age}, store.Outlived{}, limit*3)))
 		return strings.Join(all, "\n")
 	}
 }

@@ -27,7 +27,7 @@ func (m *Metadata) UnknownKeys(ctx context.Context, keys []store.Key) (unknown [
 func (m *Metadata) CondemnKeys(ctx context.Context, keys []store.Key) (condemned []store.Key, err error) {
 	err = m.change(ctx, "condemn keys", func(now time.Time) error {
 		condemned = m.unknown(keys)
-		m.condemn(now, condemned...)
+		m.condemn(now, store.GarbageOf(condemned, nil)...)
 		return nil
 	})
 	return condemned, err

@@ -22,7 +22,7 @@ func (m *Metadata) Due(ctx context.Context, after store.Deadlines) (work store.W
 		for _, touched := range m.candidates {
 			work.Candidates = work.Candidates || now.Sub(touched.at) >= after.Grace
 		}
-		work.Garbage = len(m.dueGarbage(after.Delay, after.Unfinished, 1)) > 0
+		work.Garbage = len(m.dueGarbage(after.Delay, after.Unfinished, store.Garbage{}, 1)) > 0
 		for _, s := range m.sessions {
 			work.Sessions = work.Sessions || !s.Alive(after.Life, now)
 		}
@@ -44,7 +44,7 @@ func (m *Metadata) ReviewCandidates(ctx context.Context, review store.Review) (d
 			if !ok || !touched.at.Equal(c.Touched) {
 				continue // it was touched since it was listed
 			}
-			if _, here := m.manifest(c.Repository, c.Digest); touched.deleted && !here && review.Hold != nil && review.Hold(c.Repository) {
+			if _, here := m.manifest(c.Repository, c.Digest); !touched.deleted.IsZero() && !here && review.Hold != nil && review.Hold(c.Repository) {
 				done.Held = append(done.Held, c)
 				continue
 			}
@@ -80,7 +80,7 @@ func (m *Metadata) review(now time.Time, c store.Candidate, done *store.Reviewed
 	done.Contents++
 	done.Bytes += content.Size
 	if content.Key != "" {
-		m.garbage[content.Key] = store.Garbage{Key: content.Key, Condemned: now}
+		m.condemn(now, store.Garbage{Key: content.Key, Size: content.Size})
 	}
 }
 
@@ -143,7 +143,7 @@ func (m *Metadata) SettleCandidate(ctx context.Context, settled store.Candidate)
 	return m.change(ctx, "settle candidate", func(time.Time) error {
 		c := candidate{settled.Repository, settled.Digest}
 		if touched, ok := m.candidates[c]; ok && touched.at.Equal(settled.Touched) {
-			m.candidates[c] = touch{touched.at, false}
+			m.candidates[c] = touch{touched.at, time.Time{}}
 		}
 		return nil
 	})
@@ -152,7 +152,7 @@ func (m *Metadata) SettleCandidate(ctx context.Context, settled store.Candidate)
 // TakeGarbage implements [store.Collector].
 func (m *Metadata) TakeGarbage(ctx context.Context, take store.Take) (taken []store.Garbage, err error) {
 	err = m.change(ctx, "take garbage", func(now time.Time) error {
-		taken = m.dueGarbage(take.Delay, take.Unfinished, take.Limit)
+		taken = m.dueGarbage(take.Delay, take.Unfinished, store.Garbage{}, take.Limit)
 		for i, g := range taken {
 			taken[i].Tries++
 			wait := take.Delay
@@ -168,6 +168,15 @@ func (m *Metadata) TakeGarbage(ctx context.Context, take store.Take) (taken []st
 	return taken, err
 }
 
+// PreviewGarbage implements [store.Collector].
+func (m *Metadata) PreviewGarbage(ctx context.Context, take store.Take, after store.Garbage) (due []store.Garbage, err error) {
+	err = m.look(ctx, "preview garbage", func() error {
+		due = m.dueGarbage(take.Delay, take.Unfinished, after, take.Limit)
+		return nil
+	})
+	return due, err
+}
+
 // ForgetGarbage implements [store.Collector].
 func (m *Metadata) ForgetGarbage(ctx context.Context, keys []store.Key) error {
 	return m.change(ctx, "forget garbage", func(time.Time) error {
@@ -181,27 +190,46 @@ func (m *Metadata) ForgetGarbage(ctx context.Context, keys []store.Key) error {
 // EndSessions implements [store.Collector].
 func (m *Metadata) EndSessions(ctx context.Context, life store.Life, limit int) (ended store.Ended, err error) {
 	err = m.change(ctx, "end sessions", func(now time.Time) error {
-		var dead []*store.Session
-		for _, s := range m.sessions {
-			if !s.Alive(life, now) {
-				dead = append(dead, s)
-			}
-		}
-		slices.SortFunc(dead, func(a, b *store.Session) int {
-			return cmp.Or(a.Started.Compare(b.Started), strings.Compare(a.ID, b.ID))
-		})
-		for _, s := range dead[:min(len(dead), max(limit, 0))] {
+		for _, outlived := range m.outlived(life, store.Outlived{}, limit) {
+			s := m.sessions[outlived.ID]
 			delete(m.sessions, s.ID)
 			if s.State == store.SessionFinished {
 				ended.Tombstones++
 				continue
 			}
-			m.condemn(now, s.Keys()...)
+			m.condemn(now, store.GarbageOf(s.Keys(), s.Tails)...)
 			ended.Sessions = append(ended.Sessions, snapshot(s, false))
 		}
 		return nil
 	})
 	return ended, err
+}
+
+// PreviewSessions implements [store.Collector].
+func (m *Metadata) PreviewSessions(ctx context.Context, life store.Life, after store.Outlived, limit int) (dead []store.Outlived, err error) {
+	err = m.look(ctx, "preview sessions", func() error {
+		dead = m.outlived(life, after, limit)
+		return nil
+	})
+	return dead, err
+}
+
+// outlived returns the first sessions that have outlived life, after one.
+func (m *Metadata) outlived(life store.Life, after store.Outlived, limit int) (dead []store.Outlived) {
+	for _, s := range m.sessions {
+		found := store.Outlived{
+			ID: s.ID, Repository: s.Repository, State: s.State, Started: s.Started, Touched: s.Touched, Size: s.Offset,
+		}
+		if !s.Alive(life, m.now()) && compareOutlived(found, after) > 0 {
+			dead = append(dead, found)
+		}
+	}
+	slices.SortFunc(dead, compareOutlived)
+	return dead[:min(len(dead), max(limit, 0))]
+}
+
+func compareOutlived(a, b store.Outlived) int {
+	return cmp.Or(a.Started.Compare(b.Started), strings.Compare(a.ID, b.ID))
 }
 
 // DeleteRepository implements [store.Collector].

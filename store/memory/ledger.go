@@ -28,27 +28,29 @@ func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int
 // Garbage implements [store.Ledger].
 func (m *Metadata) Garbage(ctx context.Context, age time.Duration, limit int) (due []store.Garbage, err error) {
 	err = m.look(ctx, "list garbage", func() error {
-		due = m.dueGarbage(age, age, limit)
+		due = m.dueGarbage(age, age, store.Garbage{}, limit)
 		return nil
 	})
 	return due, err
 }
 
-// dueGarbage returns the first of what was condemned so long ago.
-func (m *Metadata) dueGarbage(delay, unfinished time.Duration, limit int) (due []store.Garbage) {
+// dueGarbage returns the first of what was condemned so long ago, after one.
+func (m *Metadata) dueGarbage(delay, unfinished time.Duration, after store.Garbage, limit int) (due []store.Garbage) {
 	for _, g := range m.garbage {
 		wait := delay
 		if g.Unfinished {
 			wait = unfinished
 		}
-		if m.now().Sub(g.Condemned) >= wait {
+		if m.now().Sub(g.Condemned) >= wait && compareGarbage(g, after) > 0 {
 			due = append(due, g)
 		}
 	}
-	slices.SortFunc(due, func(a, b store.Garbage) int {
-		return cmp.Or(a.Condemned.Compare(b.Condemned), cmp.Compare(a.Key, b.Key))
-	})
+	slices.SortFunc(due, compareGarbage)
 	return due[:min(len(due), max(limit, 0))]
+}
+
+func compareGarbage(a, b store.Garbage) int {
+	return cmp.Or(a.Condemned.Compare(b.Condemned), cmp.Compare(a.Key, b.Key))
 }
 
 func compareCandidates(a, b store.Candidate) int {

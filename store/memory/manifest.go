@@ -157,7 +157,7 @@ func (m *Metadata) deleteManifest(now time.Time, name string, d digest.Digest, m
 		m.touch(now, name, ref.Digest)
 	}
 	m.unlink(now, name, d)
-	m.candidates[candidate{name, d}] = touch{now, true}
+	m.candidates[candidate{name, d}] = touch{now, now}
 	return nil
 }
 

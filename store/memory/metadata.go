@@ -48,7 +48,7 @@ type candidate struct {
 
 type touch struct {
 	at      time.Time
-	deleted bool // a manifest of that digest was
+	deleted time.Time // a manifest of that digest was; or zero
 }
 
 // repository is what hangs on a repository. It exists while it has links.
@@ -120,10 +120,11 @@ func (m *Metadata) look(ctx context.Context, what string, event func() error) er
 	return nil
 }
 
-// condemn makes garbage of keys that writes may still be on their way to.
-func (m *Metadata) condemn(now time.Time, keys ...store.Key) {
-	for _, key := range keys {
-		m.garbage[key] = store.Garbage{Key: key, Condemned: now, Unfinished: true}
+// condemn keeps what has become garbage.
+func (m *Metadata) condemn(now time.Time, garbage ...store.Garbage) {
+	for _, g := range garbage {
+		g.Condemned = now
+		m.garbage[g.Key] = g
 	}
 }
 
@@ -135,7 +136,7 @@ func (m *Metadata) touch(now time.Time, name string, d digest.Digest) {
 // record makes content known; the newest verified one wins.
 func (m *Metadata) record(now time.Time, c store.Content) {
 	if old, ok := m.contents[c.Digest]; ok && old.Key != "" && old.Key != c.Key {
-		m.condemn(now, old.Key)
+		m.condemn(now, store.Garbage{Key: old.Key, Unfinished: true, Size: old.Size})
 	}
 	m.contents[c.Digest] = content{Content: c}
 }

@@ -47,7 +47,7 @@ func (m *Metadata) ClaimSession(ctx context.Context, claim store.Claim) (session
 		if err != nil {
 			return err
 		}
-		m.condemn(now, condemned...)
+		m.condemn(now, store.GarbageOf(condemned, nil)...)
 		session = snapshot(s, claim.Parts)
 		return nil
 	})
@@ -61,6 +61,7 @@ func (m *Metadata) SaveSession(ctx context.Context, save store.Save) error {
 		if !ok {
 			return store.ErrFenced
 		}
+		before := s.Tails
 		condemned, err := s.Save(save, now)
 		if err != nil {
 			return err
@@ -74,7 +75,7 @@ func (m *Metadata) SaveSession(ctx context.Context, save store.Save) error {
 				s.Parts = slices.Insert(s.Parts, i, part)
 			}
 		}
-		m.condemn(now, condemned...)
+		m.condemn(now, store.GarbageOf(condemned, before)...)
 		return nil
 	})
 }
@@ -86,11 +87,12 @@ func (m *Metadata) FinishSession(ctx context.Context, finish store.Finish) error
 		if !ok {
 			return store.ErrFenced
 		}
+		before := s.Tails
 		condemned, done, err := s.Finish(finish, now)
 		if err != nil || done {
 			return err
 		}
-		m.condemn(now, condemned...)
+		m.condemn(now, store.GarbageOf(condemned, before)...)
 		m.touch(now, s.Repository, finish.Content.Digest)
 		m.record(now, own(finish.Content))
 		m.link(s.Repository, finish.Content.Digest)
@@ -109,7 +111,7 @@ func (m *Metadata) DropSession(ctx context.Context, ref store.SessionRef) (sessi
 			return store.ErrSessionUnknown
 		}
 		session = snapshot(s, false)
-		m.condemn(now, s.Keys()...)
+		m.condemn(now, store.GarbageOf(s.Keys(), s.Tails)...)
 		delete(m.sessions, s.ID)
 		return nil
 	})

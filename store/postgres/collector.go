@@ -46,15 +46,17 @@ func lifeOf(life store.Life) (idle, total, tombstone any) {
 
 // abandoned is the condition that an upload under way has outlived its life. It is a range of the index by start: few are passed
 // over, those that are old and were touched since. Times are found first, each by itself: compared with a clock that goes on,
-// PostgreSQL would look at all rows.
+// PostgreSQL would look at all rows. So it might by an end of the range alone, for which it expects a third of them: a beginning tells
+// it that the range is a small one.
 func abandoned(idle, total string) string {
-	return fmt.Sprintf(`state <> 2 and started <= (select {now} - least(%[1]s::interval, %[2]s::interval))
+	return fmt.Sprintf(`state <> 2 and started >= '-infinity' and started <= (select {now} - least(%[1]s::interval, %[2]s::interval))
 		and (touched <= (select {now} - %[1]s::interval) or started <= (select {now} - %[2]s::interval))`, idle, total)
 }
 
 // forgotten is the condition that a tombstone has outlived its life, by the index of their starts.
 func forgotten(tombstone string) string {
-	return fmt.Sprintf(`state = 2 and started <= (select {now} - %[1]s::interval) and touched <= (select {now} - %[1]s::interval)`, tombstone)
+	return fmt.Sprintf(`state = 2 and started >= '-infinity' and started <= (select {now} - %[1]s::interval)
+		and touched <= (select {now} - %[1]s::interval)`, tombstone)
 }
 
 // ReviewCandidates implements [store.Collector]. It is one statement if nothing is due, else at most 11, and three round trips.
@@ -66,7 +68,7 @@ func (m *Metadata) ReviewCandidates(ctx context.Context, review store.Review) (s
 		done = store.Reviewed{}
 		// A range of the index by time. Locks rows: nobody touches them, or refers to what they are, before this is committed.
 		due := rows(tx, `
-			select repository, digest, touched, deleted from {schema}.candidates
+			select repository, digest, touched, deletion from {schema}.candidates
 			where touched <= {began} - $2::interval
 			order by touched, repository, digest limit $3 for update skip locked`,
 			[]any{m.clock(), review.Grace, max(review.Limit, 0)}, scanCandidate)
@@ -93,8 +95,9 @@ func (m *Metadata) ReviewCandidates(ctx context.Context, review store.Review) (s
 }
 
 func scanCandidate(scan func(...any) error) (candidate store.Candidate, err error) {
-	err = scan(&candidate.Repository, &candidate.Digest, &candidate.Touched, &candidate.Deleted)
-	candidate.Touched = candidate.Touched.UTC()
+	var deleted *time.Time
+	err = scan(&candidate.Repository, &candidate.Digest, &candidate.Touched, &deleted)
+	candidate.Touched, candidate.Deleted = candidate.Touched.UTC(), timeOrNone(deleted)
 	return candidate, err
 }
 
@@ -207,7 +210,7 @@ func (l looks) decide(candidates []store.Candidate, hold func(string) bool, done
 		name := candidate.Digest.String()
 		locked := !look.content || contents[name]
 		switch {
-		case candidate.Deleted && !look.manifest && hold != nil && hold(candidate.Repository):
+		case !candidate.Deleted.IsZero() && !look.manifest && hold != nil && hold(candidate.Repository):
 			done.Held = append(done.Held, candidate)
 			continue
 		case look.link && (look.needed || look.manifest):
@@ -288,8 +291,8 @@ func (tx *transaction) carryOut(v verdicts) (links *[]int, contents *[]reviewedC
 					) found))
 				returning key, size
 			), condemned as (
-				insert into {schema}.garbage (key, condemned, unfinished) select key, {now}, false from gone where key is not null
-				on conflict (key) do update set condemned = excluded.condemned
+				insert into {schema}.garbage (key, condemned, unfinished, size) select key, {now}, false, size from gone where key is not null
+				on conflict (key) do update set condemned = excluded.condemned, size = excluded.size
 			) select count(*)::integer, coalesce(sum(size), 0)::bigint from gone`,
 			[]any{tx.m.clock(), v.contents}, func(scan func(...any) error) (r reviewedContents, err error) {
 				err = scan(&r.number, &r.bytes)
@@ -310,7 +313,7 @@ func (tx *transaction) carryOut(v verdicts) (links *[]int, contents *[]reviewedC
 func (m *Metadata) PreviewCandidates(ctx context.Context, grace time.Duration, after store.Candidate, limit int) ([]store.Preview, error) {
 	// A range of the index by time, and for each candidate rows by their keys, and the links to its content.
 	return query(ctx, m, "preview candidates", `
-		select k.repository, k.digest, k.touched, k.deleted, l.digest is not null and not `+neededBy("l.repository", "k.digest")+`,
+		select k.repository, k.digest, k.touched, k.deletion, l.digest is not null and not `+neededBy("l.repository", "k.digest")+`,
 			c.size is not null and (
 				select true from {schema}.links o
 				where o.digest = k.digest and (`+neededBy("o.repository", "k.digest")+` or (
@@ -326,8 +329,9 @@ func (m *Metadata) PreviewCandidates(ctx context.Context, grace time.Duration, a
 		order by k.touched, k.repository, k.digest limit $6`,
 		[]any{m.clock(), grace, after.Touched, after.Repository, after.Digest.String(), max(limit, 0)},
 		func(scan func(...any) error) (p store.Preview, err error) {
-			err = scan(&p.Repository, &p.Digest, &p.Touched, &p.Deleted, &p.Link, &p.Content, &p.Size)
-			p.Touched = p.Touched.UTC()
+			var deleted *time.Time
+			err = scan(&p.Repository, &p.Digest, &p.Touched, &deleted, &p.Link, &p.Content, &p.Size)
+			p.Touched, p.Deleted = p.Touched.UTC(), timeOrNone(deleted)
 			if !p.Content {
 				p.Size = 0
 			}
@@ -348,7 +352,7 @@ func neededBy(repository, d string) string {
 func (m *Metadata) SettleCandidate(ctx context.Context, candidate store.Candidate) error {
 	// One row by its key. Who touches it at the same time is waited for, and then it is left alone.
 	_, err := single(ctx, m, "settle candidate", `
-		update {schema}.candidates set deleted = false where repository = $1 and digest = $2 and touched = $3 returning digest`,
+		update {schema}.candidates set deletion = null where repository = $1 and digest = $2 and touched = $3 returning digest`,
 		[]any{candidate.Repository, candidate.Digest.String(), candidate.Touched}, scanOne[string])
 	return err
 }

@@ -85,7 +85,8 @@ func (tx *transaction) record(content store.Content) {
 	// Locks the content's row, for no key update, or inserts it; also one that a collector is deleting is waited for, and then
 	// inserted. The row that is replaced is the one that was looked at, or it stays: then somebody else has replaced it since,
 	// and it is as if they had come after. Either way each key that was named is named on or becomes garbage. Inline bytes
-	// stay beside a key: manifests are read from them. What is there already is locked and not written.
+	// stay beside a key: manifests are read from them. What is there already is locked and not written. What either key is of has
+	// the same digest, and so the same size.
 	tx.exec(`
 		with old as (
 			select key from {schema}.contents where digest = $2
@@ -97,12 +98,12 @@ func (tx *transaction) record(content store.Content) {
 				and (c.key is not null or excluded.key is not null or c.missing is not null)
 			returning 1
 		)
-		insert into {schema}.garbage (key, condemned)
-		select case when exists (select from written) then old.key else $4 end, {now}
+		insert into {schema}.garbage (key, condemned, size)
+		select case when exists (select from written) then old.key else $4 end, {now}, $3
 		from (select 1) always left join old on true
 		where old.key is distinct from $4
 			and case when exists (select from written) then old.key else $4 end is not null
-		on conflict (key) do update set condemned = excluded.condemned`,
+		on conflict (key) do update set condemned = excluded.condemned, size = excluded.size`,
 		tx.m.clock(), content.Digest.String(), content.Size, optional(content.Key), inline)
 }
 

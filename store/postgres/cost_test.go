@@ -70,6 +70,33 @@ func measureCollector(t testing.TB, schema string, garbage int) {
 		assert.False(t, work.Any(), "nothing is due")
 		return err
 	})
+	count(0, "PreviewGarbage, with nothing due", func() error {
+		found, err := m.PreviewGarbage(ctx, store.Take{Delay: day, Unfinished: day, Limit: garbage}, store.Garbage{})
+		assert.Empty(t, found)
+		return err
+	})
+	count(0, "PreviewSessions, with nothing due", func() error {
+		found, err := m.PreviewSessions(ctx, deadlines.Life, store.Outlived{}, garbage)
+		assert.Empty(t, found)
+		return err
+	})
+	count(0, "EndSessions, with nothing due", func() error {
+		ended, err := m.EndSessions(ctx, deadlines.Life, garbage)
+		assert.Zero(t, ended)
+		return err
+	})
+	var outlived []store.Outlived
+	for _, page := range []string{"first", "second"} { // each range of an index may be read one entry further, to be merged
+		count(10+2, "PreviewSessions, the "+page+" page of many", func() (err error) {
+			var after store.Outlived
+			if len(outlived) > 0 {
+				after = outlived[len(outlived)-1]
+			}
+			outlived, err = m.PreviewSessions(ctx, store.Life{Idle: day, Total: day, Tombstone: time.Hour}, after, 10)
+			assert.Len(t, outlived, 10)
+			return err
+		})
+	}
 	_, err := pool.Exec(ctx, `
 		begin;
 		set local search_path = "`+schema+`", pg_catalog;
@@ -91,6 +118,17 @@ func measureCollector(t testing.TB, schema string, garbage int) {
 	})
 	_, err = pool.Exec(ctx, `update "`+schema+`".garbage set condemned = condemned - interval '2 days' where not unfinished`)
 	require.NoError(t, err)
+	var previewed []store.Garbage
+	count(garbage+2, "PreviewGarbage", func() (err error) {
+		previewed, err = m.PreviewGarbage(ctx, store.Take{Delay: day, Unfinished: day, Limit: garbage}, store.Garbage{})
+		assert.Len(t, previewed, garbage)
+		return err
+	})
+	count(10+2, "PreviewGarbage, a page of many", func() error {
+		page, err := m.PreviewGarbage(ctx, store.Take{Delay: day, Unfinished: day, Limit: 10}, previewed[garbage/2-1])
+		assert.Equal(t, previewed[garbage/2:garbage/2+10], page)
+		return err
+	})
 	var taken []store.Garbage
 	count(4*garbage, "TakeGarbage", func() (err error) {
 		taken, err = m.TakeGarbage(ctx, store.Take{Delay: day, Unfinished: day, Again: time.Hour, Limit: garbage})

@@ -61,5 +61,5 @@ func ExampleMigrations() {
 		log.Fatal(err)
 	}
 	fmt.Println(names)
-	// Output: [00001_index.sql 00002_collector.sql 00003_due.sql 00004_mirror.sql]
+	// Output: [00001_index.sql 00002_collector.sql 00003_due.sql 00004_mirror.sql 00005_preview.sql]
 }

@@ -16,7 +16,7 @@ func (m *Metadata) TakeGarbage(ctx context.Context, take store.Take) ([]store.Ga
 		// Two ranges of the index, each of which locks its rows, but for those that another collector is taking.
 		due := func(unfinished string, delay time.Duration) *[]store.Garbage {
 			return rows(tx, `
-				select key, condemned, tries + 1, unfinished from {schema}.garbage
+				select key, condemned, tries + 1, unfinished, size from {schema}.garbage
 				where `+unfinished+` and condemned <= {began} - $2::interval
 				order by condemned, key limit $3 for update skip locked`,
 				[]any{m.clock(), delay, max(take.Limit, 0)}, scanGarbage)
@@ -59,9 +59,28 @@ func merge[T any](a, b []T, limit int, compare func(a, b T) int) []T {
 }
 
 func scanGarbage(scan func(...any) error) (garbage store.Garbage, err error) {
-	err = scan(&garbage.Key, &garbage.Condemned, &garbage.Tries, &garbage.Unfinished)
+	err = scan(&garbage.Key, &garbage.Condemned, &garbage.Tries, &garbage.Unfinished, &garbage.Size)
 	garbage.Condemned = garbage.Condemned.UTC()
 	return garbage, err
+}
+
+// PreviewGarbage implements [store.Collector]. It is one statement, and one round trip.
+func (m *Metadata) PreviewGarbage(ctx context.Context, take store.Take, after store.Garbage) ([]store.Garbage, error) {
+	return m.dueGarbage(ctx, "preview garbage", take, after)
+}
+
+// dueGarbage returns the first of what may be taken, after one. what names it in errors.
+func (m *Metadata) dueGarbage(ctx context.Context, what string, take store.Take, after store.Garbage) ([]store.Garbage, error) {
+	// Two ranges of the index by time, which are merged. That they have a beginning tells PostgreSQL that they are small ones.
+	due := func(unfinished, delay string) string {
+		return `(select key, condemned, tries, unfinished, size from {schema}.garbage
+			where ` + unfinished + ` and condemned <= (select {now} - ` + delay + `::interval)
+				and condemned >= $4 and (condemned, key) > ($4, $5)
+			order by condemned, key limit $6)`
+	}
+	return query(ctx, m, what,
+		due("not unfinished", "$2")+` union all `+due("unfinished", "$3")+` order by condemned, key limit $6`,
+		[]any{m.clock(), take.Delay, take.Unfinished, after.Condemned, string(after.Key), max(take.Limit, 0)}, scanGarbage)
 }
 
 // ForgetGarbage implements [store.Collector]. It is one statement, and one round trip; by itself it is a transaction.
@@ -126,9 +145,27 @@ func (m *Metadata) EndSessions(ctx context.Context, life store.Life, limit int) 
 		for _, look := range looks {
 			session, _ := first(look)
 			ended.Sessions = append(ended.Sessions, session.Session)
-			tx.condemn(session.Keys()...)
+			tx.condemn(store.GarbageOf(session.Keys(), session.Tails))
 		}
 		return nil
 	})
 	return ended, err
+}
+
+// PreviewSessions implements [store.Collector]. It is one statement, and one round trip.
+func (m *Metadata) PreviewSessions(ctx context.Context, life store.Life, after store.Outlived, limit int) ([]store.Outlived, error) {
+	idle, total, tombstone := lifeOf(life)
+	// A range of each of the two indexes by start, which are merged. Those are passed over that were touched since.
+	due := func(dead string) string {
+		return `(select id, repository, state, started, touched, durable from {schema}.sessions
+			where ` + dead + ` and (started, id) > ($5, $6) order by started, id limit $7)`
+	}
+	return query(ctx, m, "preview sessions",
+		due(abandoned("$2", "$3"))+` union all `+due(forgotten("$4"))+` order by started, id limit $7`,
+		[]any{m.clock(), idle, total, tombstone, after.Started, after.ID, max(limit, 0)},
+		func(scan func(...any) error) (s store.Outlived, err error) {
+			err = scan(&s.ID, &s.Repository, &s.State, &s.Started, &s.Touched, &s.Size)
+			s.Started, s.Touched = s.Started.UTC(), s.Touched.UTC()
+			return s, err
+		})
 }

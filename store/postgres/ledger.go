@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -14,7 +15,7 @@ import (
 func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int) ([]store.Candidate, error) {
 	// A range of the index by time.
 	return query(ctx, m, "candidates", `
-		select repository, digest, touched, deleted from {schema}.candidates
+		select repository, digest, touched, deletion from {schema}.candidates
 		where touched <= (select {now} - $2::interval)
 		order by touched, repository, digest limit $3`,
 		[]any{m.clock(), idle, max(limit, 0)}, scanCandidate)
@@ -22,15 +23,7 @@ func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int
 
 // Garbage implements [store.Ledger]. It is one statement, and one round trip.
 func (m *Metadata) Garbage(ctx context.Context, age time.Duration, limit int) ([]store.Garbage, error) {
-	// Two ranges of the index by time, which are merged.
-	return query(ctx, m, "garbage", `
-		(select key, condemned, tries, unfinished from {schema}.garbage
-			where not unfinished and condemned <= (select {now} - $2::interval) order by condemned, key limit $3)
-		union all
-		(select key, condemned, tries, unfinished from {schema}.garbage
-			where unfinished and condemned <= (select {now} - $2::interval) order by condemned, key limit $3)
-		order by condemned, key limit $3`,
-		[]any{m.clock(), age, max(limit, 0)}, scanGarbage)
+	return m.dueGarbage(ctx, "garbage", store.Take{Delay: age, Unfinished: age, Limit: limit}, store.Garbage{})
 }
 
 // touch queues the statement that makes contents of the repository candidates, or touches them if they are.
@@ -43,17 +36,22 @@ func (tx *transaction) touch(repository string, digests ...digest.Digest) {
 		tx.m.clock(), repository, sorted(digests))
 }
 
-// condemn queues the statement that makes garbage of keys that the transaction stops naming. Writes may still be on their way
-// to them.
-func (tx *transaction) condemn(keys ...store.Key) {
-	if len(keys) == 0 {
+// condemn queues the statement that keeps what has become garbage. Writes may still be on their way to it.
+func (tx *transaction) condemn(garbage []store.Garbage) {
+	if len(garbage) == 0 {
 		return
+	}
+	byKey := func(a, b store.Garbage) int { return cmp.Compare(a.Key, b.Key) }
+	garbage = slices.CompactFunc(slices.SortedFunc(slices.Values(garbage), byKey), func(a, b store.Garbage) bool { return a.Key == b.Key })
+	keys, sizes := make([]string, len(garbage)), make([]int64, len(garbage))
+	for i, g := range garbage {
+		keys[i], sizes[i] = string(g.Key), g.Size
 	}
 	// Rows by their keys, in order.
 	tx.exec(`
-		insert into {schema}.garbage (key, condemned) select k, {now} from unnest($2::text[]) k
-		on conflict (key) do update set condemned = excluded.condemned`,
-		tx.m.clock(), sorted(keys))
+		insert into {schema}.garbage (key, condemned, size) select k, {now}, size from unnest($2::text[], $3::bigint[]) g (k, size)
+		on conflict (key) do update set condemned = excluded.condemned, size = excluded.size`,
+		tx.m.clock(), keys, sizes)
 }
 
 // sorted returns the values as an argument, in the order in which rows are locked, each once.

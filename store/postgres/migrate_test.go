@@ -185,7 +185,7 @@ func TestMigrationsAreFilesOfPlainSQL(t *testing.T) {
 	require.NoError(t, err)
 	names, err := fs.Glob(files, "*")
 	require.NoError(t, err)
-	require.Equal(t, []string{"00001_index.sql", "00002_collector.sql", "00003_due.sql", "00004_mirror.sql"}, names)
+	require.Equal(t, []string{"00001_index.sql", "00002_collector.sql", "00003_due.sql", "00004_mirror.sql", "00005_preview.sql"}, names)
 	text, err := fs.ReadFile(files, names[0])
 	require.NoError(t, err)
 	assert.Contains(t, string(text), `create table "my_schema".contents (`)

@@ -91,7 +91,7 @@ func TestCallsTakeTheirRoundTrips(t *testing.T) {
 				"Tags": 1, "DeleteTag": 1, "Referrers": 1, "Repositories": 1, "Holders": 1, "Candidates": 1, "Garbage": 1,
 				"CreateSession": 1, "Session": 1, "ClaimSession": 2, "SaveSession": 2, "FinishSession": 2, "DropSession": 2, "Ping": 1,
 				"Due": 1, "ReviewCandidates": 3, "ReviewCandidates, none due": 2, "PreviewCandidates": 1, "SettleCandidate": 1,
-				"TakeGarbage": 2, "ForgetGarbage": 1, "EndSessions": 3, "EndSessions, none due": 2, "DeleteRepository": 1,
+				"TakeGarbage": 2, "PreviewGarbage": 1, "ForgetGarbage": 1, "PreviewSessions": 1, "EndSessions": 3, "EndSessions, none due": 2, "DeleteRepository": 1,
 				"DrainRepositories": 6, "DrainRepositories, none": 2, "UnknownKeys": 1, "CondemnKeys": 1, "StoredContents": 1,
 				"MarkContent": 1, "Dependents": 1, "RecordPulls": 1, "ManifestRecords": 1, "TagRecords": 1, "ExpireManifest": 2,
 				"ExpireTag": 2, "MirroredTag": 1, "ConfirmTag": 1, "ClaimFetch": 1, "ReleaseFetch": 1, "MirroredSize": 1, "EvictManifest": 2,
@@ -235,9 +235,14 @@ func countCollectorsCalls(t *testing.T, m *postgres.Metadata, do func(name strin
 		return err
 	})
 	do("SettleCandidate", func() error { return m.SettleCandidate(ctx, store.Candidate{Repository: repository, Digest: d}) })
+	do("PreviewGarbage", func() error { _, err := m.PreviewGarbage(ctx, store.Take{Limit: 5}, store.Garbage{}); return err })
 	do("TakeGarbage", func() error { _, err := m.TakeGarbage(ctx, store.Take{Again: time.Hour, Limit: 5}); return err })
 	do("ForgetGarbage", func() error { return m.ForgetGarbage(ctx, unknown) })
 	require.NoError(t, m.CreateSession(ctx, store.NewID(), repository, ""))
+	do("PreviewSessions", func() error {
+		_, err := m.PreviewSessions(ctx, store.Life{Idle: -time.Hour, Tombstone: -time.Hour}, store.Outlived{}, 5)
+		return err
+	})
 	do("EndSessions", func() error { _, err := m.EndSessions(ctx, store.Life{Idle: -time.Hour}, 5); return err })
 	do("EndSessions, none due", func() error { _, err := m.EndSessions(ctx, store.Life{Idle: 10000 * time.Hour}, 5); return err })
 	put.AllowMissing = true

@@ -105,7 +105,7 @@ func (m *Metadata) ClaimSession(ctx context.Context, claim store.Claim) (session
 		}
 		session.Parts = *parts
 		slices.SortFunc(session.Parts, func(a, b store.Part) int { return cmp.Compare(a.Number, b.Number) })
-		tx.keep(s.Session, condemned)
+		tx.keep(s.Session, store.GarbageOf(condemned, nil))
 		return nil
 	})
 	if err != nil {
@@ -131,7 +131,7 @@ func (m *Metadata) SaveSession(ctx context.Context, save store.Save) error {
 		if err != nil {
 			return err
 		}
-		tx.keep(s.Session, condemned)
+		tx.keep(s.Session, store.GarbageOf(condemned, before))
 		tx.keepParts(s.ID, save.Parts)
 		tx.keepTails(s.ID, before, s.Tails)
 		return nil
@@ -164,7 +164,7 @@ func (m *Metadata) FinishSession(ctx context.Context, finish store.Finish) error
 		if done {
 			return errNothing
 		}
-		tx.keep(s.Session, condemned)
+		tx.keep(s.Session, store.GarbageOf(condemned, before))
 		tx.keepTails(s.ID, before, nil)
 		// A range of the key.
 		tx.exec(`delete from {schema}.parts where session = $1`, s.ID)
@@ -220,7 +220,7 @@ func (m *Metadata) DropSession(ctx context.Context, ref store.SessionRef) (sessi
 		session = s.Session
 		// One row by its key; its parts and tails go with it.
 		tx.exec(`delete from {schema}.sessions where id = $1`, s.ID)
-		tx.condemn(s.Keys()...)
+		tx.condemn(store.GarbageOf(s.Keys(), s.Tails))
 		return nil
 	})
 	if err != nil {
@@ -239,8 +239,8 @@ func (tx *transaction) parts(session string) *[]store.Part {
 		})
 }
 
-// keep queues the statements that write a session's row back, and condemn the keys that it has stopped naming.
-func (tx *transaction) keep(session store.Session, condemned []store.Key) {
+// keep queues the statements that write a session's row back, and condemn what it has stopped naming.
+func (tx *transaction) keep(session store.Session, condemned []store.Garbage) {
 	// One row by its key. It is as it was read: it has been locked since.
 	tx.exec(`
 		update {schema}.sessions set state = $2, version = $3, algorithm = $4, digest = $5, touched = $6,
@@ -250,7 +250,7 @@ func (tx *transaction) keep(session store.Session, condemned []store.Key) {
 		session.ID, int16(session.State), session.Version, session.Algorithm.String(), session.Digest.String(), session.Touched,
 		string(session.Reserved.Blob), string(session.Reserved.Tail), session.Offset, session.PartsEnd, session.Hash, session.PartsHash,
 		string(session.Multipart.Key), session.Multipart.ID, session.PartSize, session.LastPart, session.Inline)
-	tx.condemn(condemned...)
+	tx.condemn(condemned)
 }
 
 // keepParts queues the statement that writes parts that became durable. A number that is written again is replaced.

@@ -76,11 +76,43 @@ func TestRowsOfTheFirstVersionSurviveMigrations(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, garbage, 1)
 	assert.True(t, garbage[0].Unfinished, "nobody knows what condemned it")
+	assert.Zero(t, garbage[0].Size, "nobody knows how large it is")
 	ended, err := m.EndSessions(t.Context(), store.Life{Idle: time.Hour}, 10)
 	require.NoError(t, err)
 	require.Len(t, ended.Sessions, 1)
 	assert.Equal(t, []store.Key{"blobs/session", "uploads/tail"}, ended.Sessions[0].Keys())
+	sizes := map[store.Key]int64{}
+	garbage, err = m.PreviewGarbage(t.Context(), store.Take{Limit: 10}, store.Garbage{})
+	require.NoError(t, err)
+	for _, g := range garbage {
+		sizes[g.Key] = g.Size
+	}
+	assert.Equal(t, map[store.Key]int64{"blobs/gone": 0, "blobs/session": 0, "uploads/tail": 1}, sizes, "sizes are known from the update on")
 	drained, err := m.DrainRepositories(t.Context(), 10)
 	require.NoError(t, err)
 	assert.Equal(t, 2, drained, "a link and its repository")
+}
+
+func TestDeletionsOfAnEarlierVersionSurviveMigrations(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t, 2)
+	files, err := postgres.Migrations("ocikit")
+	require.NoError(t, err)
+	for _, name := range []string{"00001_index.sql", "00002_collector.sql", "00003_due.sql", "00004_mirror.sql"} {
+		text, err := fs.ReadFile(files, name)
+		require.NoError(t, err)
+		_, err = pool.Exec(t.Context(), "begin;"+string(text)+"commit", pgx.QueryExecModeSimpleProtocol)
+		require.NoError(t, err, name)
+	}
+	deleted, other := digest.FromString("deleted"), digest.FromString("other")
+	_, err = pool.Exec(t.Context(), `insert into ocikit.candidates (repository, digest, touched, deleted)
+		values ('a', '`+deleted.String()+`', '2020-01-02', true), ('a', '`+other.String()+`', '2020-01-03', false)`)
+	require.NoError(t, err)
+	require.NoError(t, postgres.Migrate(t.Context(), pool, nil))
+	candidates, err := open(t, pool, nil).Candidates(t.Context(), 0, 10)
+	require.NoError(t, err)
+	require.Len(t, candidates, 2)
+	assert.Equal(t, store.Candidate{Repository: "a", Digest: deleted, Touched: candidates[0].Touched, Deleted: candidates[0].Touched}, candidates[0],
+		"what was deleted, was when it was last touched, as far as anybody knows")
+	assert.Equal(t, store.Candidate{Repository: "a", Digest: other, Touched: candidates[1].Touched}, candidates[1], "what was not, was not")
 }

@@ -36,7 +36,7 @@ func (m *Metadata) CondemnKeys(ctx context.Context, keys []store.Key) ([]store.K
 		if err != nil {
 			return nil, err
 		}
-		return unknown, tx.condemn(unknown...)
+		return unknown, tx.condemn(store.GarbageOf(unknown, nil)...)
 	})
 }
 

@@ -59,7 +59,7 @@ func (m *Metadata) ReviewCandidates(ctx context.Context, review store.Review) (s
 
 // held reports whether a candidate is to be held back.
 func (tx *transaction) held(candidate store.Candidate, hold func(string) bool) (bool, error) {
-	if !candidate.Deleted || hold == nil || !hold(candidate.Repository) {
+	if candidate.Deleted.IsZero() || hold == nil || !hold(candidate.Repository) {
 		return false, nil
 	}
 	// One row of each table by its key.
@@ -123,8 +123,8 @@ func (tx *transaction) reviewContent(d digest.Digest, done *store.Reviewed) erro
 	}
 	// One row.
 	_, err = tx.exec(`
-		insert into garbage (key, condemned, unfinished) values (?1, ?2, 0)
-		on conflict (key) do update set condemned = excluded.condemned`, key, tx.now.UnixNano())
+		insert into garbage (key, condemned, unfinished, size) values (?1, ?2, 0, ?3)
+		on conflict (key) do update set condemned = excluded.condemned, size = excluded.size`, key, tx.now.UnixNano(), size)
 	return err
 }
 
@@ -132,7 +132,7 @@ func (tx *transaction) reviewContent(d digest.Digest, done *store.Reviewed) erro
 func (tx *transaction) dueCandidates(grace time.Duration, limit int) ([]store.Candidate, error) {
 	// A range of the index by time.
 	return rows(tx.connection, `
-		select repository, digest, touched, deleted from candidates where touched <= ?1
+		select repository, digest, touched, deletion from candidates where touched <= ?1
 		order by touched, repository, digest limit ?2`,
 		[]any{tx.now.Add(-grace).UnixNano(), max(limit, 0)}, scanCandidate)
 }
@@ -143,7 +143,7 @@ func (m *Metadata) PreviewCandidates(ctx context.Context, grace time.Duration, a
 		// A range of the index by time, and for each candidate rows by their keys; for content that other repositories link to, these
 		// links, too.
 		return rows(c, `
-			select k.repository, k.digest, k.touched, k.deleted, l.digest is not null and not `+neededBy("l.repository", "k.digest")+`,
+			select k.repository, k.digest, k.touched, k.deletion, l.digest is not null and not `+neededBy("l.repository", "k.digest")+`,
 				c.size is not null and not exists (
 					select 1 from links o
 					where o.digest = k.digest and (`+neededBy("o.repository", "k.digest")+` or not exists (
@@ -160,8 +160,9 @@ func (m *Metadata) PreviewCandidates(ctx context.Context, grace time.Duration, a
 			[]any{m.now().Add(-grace).UnixNano(), nanoseconds(after.Touched), after.Repository, after.Digest, max(limit, 0)},
 			func(scan func(...any) error) (p store.Preview, err error) {
 				var touched int64
-				err = scan(&p.Repository, &p.Digest, &touched, &p.Deleted, &p.Link, &p.Content, &p.Size)
-				p.Touched = instant(touched)
+				var deleted *int64
+				err = scan(&p.Repository, &p.Digest, &touched, &deleted, &p.Link, &p.Content, &p.Size)
+				p.Touched, p.Deleted = instant(touched), instantOrNone(deleted)
 				if !p.Content {
 					p.Size = 0
 				}
@@ -189,7 +190,7 @@ func nanoseconds(t time.Time) int64 {
 func (m *Metadata) SettleCandidate(ctx context.Context, candidate store.Candidate) error {
 	return change(ctx, m, "settle candidate", func(tx *transaction) error {
 		// One row by its key.
-		_, err := tx.exec(`update candidates set deleted = 0 where repository = ?1 and digest = ?2 and touched = ?3`,
+		_, err := tx.exec(`update candidates set deletion = null where repository = ?1 and digest = ?2 and touched = ?3`,
 			candidate.Repository, candidate.Digest, candidate.Touched.UnixNano())
 		return err
 	})

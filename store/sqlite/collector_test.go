@@ -51,6 +51,8 @@ func collectEverything(t *testing.T, m *sqlite.Metadata) {
 	require.NoError(t, m.ExpireTag(ctx, store.TagExpiry{Repository: "c", Tag: "latest", Digest: image.Manifest.Digest}))
 	require.NoError(t, m.ExpireManifest(ctx, store.ManifestExpiry{Repository: "c", Digest: image.Manifest.Digest}))
 	require.NoError(t, m.CreateSession(ctx, store.NewID(), "c", ""))
+	_, err = m.PreviewSessions(ctx, store.Life{Idle: -1, Tombstone: -1}, store.Outlived{}, 10)
+	require.NoError(t, err)
 	_, err = m.EndSessions(ctx, store.Life{Idle: -1, Tombstone: -1}, 10)
 	require.NoError(t, err)
 	_, err = m.PreviewCandidates(ctx, 0, store.Candidate{}, 10)
@@ -71,6 +73,8 @@ func collectEverything(t *testing.T, m *sqlite.Metadata) {
 		}
 	}
 	_, err = m.ReviewCandidates(ctx, store.Review{Limit: 1000})
+	require.NoError(t, err)
+	_, err = m.PreviewGarbage(ctx, store.Take{Limit: 10}, store.Garbage{})
 	require.NoError(t, err)
 	taken, err := m.TakeGarbage(ctx, store.Take{Limit: 10})
 	require.NoError(t, err)

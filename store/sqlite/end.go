@@ -11,25 +11,17 @@ import (
 // EndSessions implements [store.Collector]. It is one statement, and three or four for each session that is ended.
 func (m *Metadata) EndSessions(ctx context.Context, life store.Life, limit int) (store.Ended, error) {
 	return write(ctx, m, "end sessions", func(tx *transaction) (ended store.Ended, err error) {
-		idle, total, tombstone := lifeOf(life, tx.now)
-		// A range of each of the two indexes by start, which are merged. Those are passed over that were touched since.
-		ids, err := values[string](tx.connection, `
-			select id from (
-				select started, id from sessions where state <> 2 and started <= max(?1, ?2) and (touched <= ?1 or started <= ?2)
-				union all
-				select started, id from sessions where state = 2 and started <= ?3 and touched <= ?3
-				order by started, id limit ?4)`,
-			idle, total, tombstone, max(limit, 0))
+		dead, err := tx.outlived(tx.now, life, store.Outlived{}, limit)
 		if err != nil {
 			return ended, err
 		}
-		for _, id := range ids {
-			session, _, err := tx.session(id)
+		for _, outlived := range dead {
+			session, _, err := tx.session(outlived.ID)
 			if err != nil {
 				return ended, err
 			}
 			// One row by its key; its parts and tails go with it.
-			if _, err := tx.exec(`delete from sessions where id = ?1`, id); err != nil {
+			if _, err := tx.exec(`delete from sessions where id = ?1`, session.ID); err != nil {
 				return ended, err
 			}
 			if session.State == store.SessionFinished {
@@ -37,12 +29,39 @@ func (m *Metadata) EndSessions(ctx context.Context, life store.Life, limit int) 
 				continue
 			}
 			ended.Sessions = append(ended.Sessions, session)
-			if err := tx.condemn(session.Keys()...); err != nil {
+			if err := tx.condemn(store.GarbageOf(session.Keys(), session.Tails)...); err != nil {
 				return ended, err
 			}
 		}
 		return ended, nil
 	})
+}
+
+// PreviewSessions implements [store.Collector]. It is one statement.
+func (m *Metadata) PreviewSessions(ctx context.Context, life store.Life, after store.Outlived, limit int) ([]store.Outlived, error) {
+	return read(ctx, m, "preview sessions", func(c *connection) ([]store.Outlived, error) {
+		return c.outlived(m.now(), life, after, limit)
+	})
+}
+
+// outlived returns the first sessions that have outlived life, after one.
+func (c *connection) outlived(now time.Time, life store.Life, after store.Outlived, limit int) ([]store.Outlived, error) {
+	idle, total, tombstone := lifeOf(life, now)
+	// A range of each of the two indexes by start, which are merged. Those are passed over that were touched since.
+	return rows(c, `
+		select id, repository, state, started, touched, durable from sessions
+		where state <> 2 and started <= max(?1, ?2) and (touched <= ?1 or started <= ?2) and (started, id) > (?4, ?5)
+		union all
+		select id, repository, state, started, touched, durable from sessions
+		where state = 2 and started <= ?3 and touched <= ?3 and (started, id) > (?4, ?5)
+		order by started, id limit ?6`,
+		[]any{idle, total, tombstone, nanoseconds(after.Started), after.ID, max(limit, 0)},
+		func(scan func(...any) error) (s store.Outlived, err error) {
+			var started, touched int64
+			err = scan(&s.ID, &s.Repository, &s.State, &started, &touched, &s.Size)
+			s.Started, s.Touched = instant(started), instant(touched)
+			return s, err
+		})
 }
 
 // lifeOf returns the times since when a session must not have been touched, begun, or been finished, to have outlived life.

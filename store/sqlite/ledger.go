@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -14,7 +15,7 @@ func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int
 	return read(ctx, m, "candidates", func(c *connection) ([]store.Candidate, error) {
 		// A range of the index by time.
 		return rows(c, `
-			select repository, digest, touched, deleted from candidates where touched <= ?1
+			select repository, digest, touched, deletion from candidates where touched <= ?1
 			order by touched, repository, digest limit ?2`,
 			[]any{m.now().Add(-idle).UnixNano(), max(limit, 0)}, scanCandidate)
 	})
@@ -22,15 +23,16 @@ func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int
 
 func scanCandidate(scan func(...any) error) (candidate store.Candidate, err error) {
 	var touched int64
-	err = scan(&candidate.Repository, &candidate.Digest, &touched, &candidate.Deleted)
-	candidate.Touched = instant(touched)
+	var deleted *int64
+	err = scan(&candidate.Repository, &candidate.Digest, &touched, &deleted)
+	candidate.Touched, candidate.Deleted = instant(touched), instantOrNone(deleted)
 	return candidate, err
 }
 
 // Garbage implements [store.Ledger]. It is one statement.
 func (m *Metadata) Garbage(ctx context.Context, age time.Duration, limit int) ([]store.Garbage, error) {
 	return read(ctx, m, "garbage", func(c *connection) ([]store.Garbage, error) {
-		return c.dueGarbage(m.now(), age, age, limit)
+		return c.dueGarbage(m.now(), store.Take{Delay: age, Unfinished: age, Limit: limit}, store.Garbage{})
 	})
 }
 
@@ -47,16 +49,20 @@ func (tx *transaction) touch(repository string, digests ...digest.Digest) error 
 	return err
 }
 
-// condemn makes garbage of keys that the transaction stops naming. Writes may still be on their way to them.
-func (tx *transaction) condemn(keys ...store.Key) error {
-	if len(keys) == 0 {
+// condemn keeps what has become garbage. Writes may still be on their way to it.
+func (tx *transaction) condemn(garbage ...store.Garbage) error {
+	if len(garbage) == 0 {
 		return nil
 	}
+	text, err := json.Marshal(garbage)
+	if err != nil {
+		return err
+	}
 	// Rows by their keys.
-	_, err := tx.exec(`
-		insert into garbage (key, condemned) select value, ?2 from json_each(?1) where true
-		on conflict (key) do update set condemned = excluded.condemned, unfinished = 1`,
-		list(keys), tx.now.UnixNano())
+	_, err = tx.exec(`
+		insert into garbage (key, condemned, size) select value ->> 'Key', ?2, value ->> 'Size' from json_each(?1) where true
+		on conflict (key) do update set condemned = excluded.condemned, unfinished = 1, size = excluded.size`,
+		string(text), tx.now.UnixNano())
 	return err
 }
 

@@ -29,7 +29,7 @@ func TestNewerVersionIsRefused(t *testing.T) {
 	_, err = sqlite.Open(path, nil)
 	require.ErrorIs(t, err, sqlite.ErrNewerVersion)
 	assert.ErrorContains(t, err, "1000", "the message names the file's version")
-	assert.ErrorContains(t, err, "up to 3", "the message names the program's version")
+	assert.ErrorContains(t, err, "up to 4", "the message names the program's version")
 }
 
 func TestReopenedFileHasEverything(t *testing.T) {

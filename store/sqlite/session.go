@@ -55,7 +55,7 @@ func (m *Metadata) ClaimSession(ctx context.Context, claim store.Claim) (store.S
 		if err != nil || session.State == store.SessionFinished {
 			return session, err
 		}
-		if err := tx.keep(session, condemned); err != nil {
+		if err := tx.keep(session, store.GarbageOf(condemned, nil)); err != nil {
 			return store.Session{}, err
 		}
 		if claim.Parts {
@@ -81,7 +81,7 @@ func (m *Metadata) SaveSession(ctx context.Context, save store.Save) error {
 		if err != nil {
 			return err
 		}
-		if err := tx.keep(session, condemned); err != nil {
+		if err := tx.keep(session, store.GarbageOf(condemned, before)); err != nil {
 			return err
 		}
 		if err := tx.keepParts(session.ID, save.Parts); err != nil {
@@ -110,7 +110,7 @@ func (m *Metadata) FinishSession(ctx context.Context, finish store.Finish) error
 		if err := tx.putContent(session.Repository, finish.Content); err != nil {
 			return err
 		}
-		if err := tx.keep(session, condemned); err != nil {
+		if err := tx.keep(session, store.GarbageOf(condemned, before)); err != nil {
 			return err
 		}
 		if err := tx.keepTails(session.ID, before, nil); err != nil {
@@ -137,7 +137,7 @@ func (m *Metadata) DropSession(ctx context.Context, ref store.SessionRef) (store
 		if _, err := tx.exec(`delete from sessions where id = ?1`, session.ID); err != nil {
 			return store.Session{}, err
 		}
-		return session, tx.condemn(session.Keys()...)
+		return session, tx.condemn(store.GarbageOf(session.Keys(), session.Tails)...)
 	})
 }
 
@@ -179,8 +179,8 @@ func (tx *transaction) parts(session string) ([]store.Part, error) {
 		})
 }
 
-// keep writes a session's row back, and condemns the keys that it has stopped naming.
-func (tx *transaction) keep(session store.Session, condemned []store.Key) error {
+// keep writes a session's row back, and condemns what it has stopped naming.
+func (tx *transaction) keep(session store.Session, condemned []store.Garbage) error {
 	// One row by its key. It is as it was read: the write lock has been held since.
 	_, err := tx.exec(`
 		update sessions set state = ?2, version = ?3, algorithm = ?4, digest = ?5, touched = ?6,

@@ -15,15 +15,15 @@ import (
 	"github.com/ocikit/ocikit/store"
 )
 
-// firstVersion is a file as the first version of the program made it.
-func firstVersion(t *testing.T, statements ...string) string {
+// atVersion is a file as an earlier version of the program made it.
+func atVersion(t *testing.T, version int64, statements ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "index.db")
 	db, err := sql.Open("sqlite", path)
 	require.NoError(t, err)
 	provider, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migrations"), goose.WithDisableGlobalRegistry(true))
 	require.NoError(t, err)
-	_, err = provider.UpTo(t.Context(), 1)
+	_, err = provider.UpTo(t.Context(), version)
 	require.NoError(t, err)
 	for _, statement := range statements {
 		_, err := db.ExecContext(t.Context(), statement)
@@ -36,8 +36,8 @@ func firstVersion(t *testing.T, statements ...string) string {
 func TestRowsOfAnEarlierVersionAreKept(t *testing.T) {
 	t.Parallel()
 	image, layer, tail := digest.FromString("image"), digest.FromString("layer"), store.NewUploadKey("under-way")
-	path := firstVersion(
-		t,
+	path := atVersion(
+		t, 1,
 		`insert into repositories values (1, 'team/app')`,
 		`insert into contents values ('`+image.String()+`', 5, null, cast('image' as blob)), ('`+layer.String()+`', 7, 'blobs/layer', null)`,
 		`insert into links values (1, '`+image.String()+`'), (1, '`+layer.String()+`')`,
@@ -84,4 +84,23 @@ func TestRowsOfAnEarlierVersionAreKept(t *testing.T) {
 	assert.Equal(t, 1, ended.Tombstones)
 	require.Len(t, ended.Sessions, 1)
 	assert.Equal(t, []store.Tail{{Key: tail, Size: 3}}, ended.Sessions[0].Tails)
+	garbage, err = m.PreviewGarbage(ctx, store.Take{Limit: 10}, store.Garbage{})
+	require.NoError(t, err)
+	require.Len(t, garbage, 2)
+	assert.Zero(t, garbage[0].Size, "nobody knows how large it is")
+	assert.EqualValues(t, 3, garbage[1].Size, "sizes are known from the update on")
+}
+
+func TestDeletionsOfAnEarlierVersionAreKept(t *testing.T) {
+	t.Parallel()
+	deleted, other := digest.FromString("deleted").String(), digest.FromString("other").String()
+	m := open(t, atVersion(t, 3,
+		`insert into candidates (repository, digest, touched, deleted) values ('a', '`+deleted+`', 7, 1), ('a', '`+other+`', 8, 0)`,
+	), nil)
+	candidates, err := m.Candidates(t.Context(), 0, 10)
+	require.NoError(t, err)
+	require.Equal(t, []store.Candidate{
+		{Repository: "a", Digest: digest.Digest(deleted), Touched: time.Unix(0, 7).UTC(), Deleted: time.Unix(0, 7).UTC()},
+		{Repository: "a", Digest: digest.Digest(other), Touched: time.Unix(0, 8).UTC()},
+	}, candidates, "what was deleted, was when it was last touched, as far as anybody knows")
 }

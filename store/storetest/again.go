@@ -120,6 +120,14 @@ func collectorLooks(m store.Metadata) map[string]func(ctx context.Context) error
 			_, err := m.PreviewCandidates(ctx, 0, store.Candidate{}, all)
 			return err
 		},
+		"PreviewGarbage": func(ctx context.Context) error {
+			_, err := m.PreviewGarbage(ctx, takeOf(all), store.Garbage{})
+			return err
+		},
+		"PreviewSessions": func(ctx context.Context) error {
+			_, err := m.PreviewSessions(ctx, sessionLife, store.Outlived{}, all)
+			return err
+		},
 		"UnknownKeys": func(ctx context.Context) error {
 			_, err := m.UnknownKeys(ctx, []store.Key{store.NewBlobKey()})
 			return err

@@ -31,6 +31,10 @@ func collectorFaults() map[string]metadataFault {
 		"reviews before the grace":                      {"Review/WaitsForTheGrace", plants(func(m collecting) store.Metadata { return &reviewsEarly{m} })},
 		"holds nothing back":                            {"Review/HoldsBackDeletedManifests", plants(func(m collecting) store.Metadata { return &holdsNothing{m} })},
 		"previews by doing":                             {"Preview/ChangesNothing", plants(func(m collecting) store.Metadata { return &previewsByDoing{m} })},
+		"previews garbage by taking it":                 {"Preview/OfGarbageTakesNothing", plants(func(m collecting) store.Metadata { return &previewsByTaking{m} })},
+		"previews sessions by ending them":              {"Preview/OfSessionsEndsNothing", plants(func(m collecting) store.Metadata { return &previewsByEnding{m} })},
+		"forgets how large garbage is":                  {"Garbage/TellsItsSizeWhereThatIsKnown", plants(func(m collecting) store.Metadata { return &forgetsSizes{m} })},
+		"renews a deletion with its content":            {"Review/TellsWhenAManifestWasDeleted", plants(func(m collecting) store.Metadata { return &renewsDeletions{m} })},
 		"gives garbage to several":                      {"Garbage/IsTakenByOneOfSeveral", plants(func(m collecting) store.Metadata { return &looksThenTakes{m} })},
 		"gives garbage again at once":                   {"Garbage/IsSomebodyElsesAfterAWhile", plants(func(m collecting) store.Metadata { return &takesAtOnce{m} })},
 		"takes what may be written":                     {"Garbage/WaitsLongerWhileWritesMayReachIt", plants(func(m collecting) store.Metadata { return &takesUnfinished{m} })},
@@ -111,6 +115,51 @@ func (m *previewsByDoing) PreviewCandidates(ctx context.Context, grace time.Dura
 	}
 	_, err = m.ReviewCandidates(ctx, store.Review{Grace: grace, Limit: limit})
 	return previews, err
+}
+
+// renewsDeletions knows no other time of a deletion than when its candidate was last touched.
+type renewsDeletions struct{ collecting }
+
+func (m *renewsDeletions) Candidates(ctx context.Context, idle time.Duration, limit int) ([]store.Candidate, error) {
+	listed, err := m.collecting.Candidates(ctx, idle, limit)
+	for i := range listed {
+		if !listed[i].Deleted.IsZero() {
+			listed[i].Deleted = listed[i].Touched
+		}
+	}
+	return listed, err
+}
+
+type previewsByTaking struct{ collecting }
+
+func (m *previewsByTaking) PreviewGarbage(ctx context.Context, take store.Take, after store.Garbage) ([]store.Garbage, error) {
+	found, err := m.collecting.PreviewGarbage(ctx, take, after)
+	if err != nil {
+		return nil, err
+	}
+	_, err = m.TakeGarbage(ctx, take)
+	return found, err
+}
+
+type previewsByEnding struct{ collecting }
+
+func (m *previewsByEnding) PreviewSessions(ctx context.Context, life store.Life, after store.Outlived, limit int) ([]store.Outlived, error) {
+	found, err := m.collecting.PreviewSessions(ctx, life, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	_, err = m.EndSessions(ctx, life, limit)
+	return found, err
+}
+
+type forgetsSizes struct{ collecting }
+
+func (m *forgetsSizes) TakeGarbage(ctx context.Context, take store.Take) ([]store.Garbage, error) {
+	taken, err := m.collecting.TakeGarbage(ctx, take)
+	for i := range taken {
+		taken[i].Size = 0
+	}
+	return taken, err
 }
 
 // looksThenTakes gives what it found before it took it.

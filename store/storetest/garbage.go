@@ -22,6 +22,7 @@ func garbageTests() []metadataTest {
 		{"IsNotWhatNobodyWroteUnder", unusedKeys},
 		{"IsTakenByOneOfSeveral", takersAtOnce},
 		{"IsDueWhenItMayBeTaken", garbageDueWork},
+		{"TellsItsSizeWhereThatIsKnown", garbageSize},
 	}
 }
 
@@ -280,4 +281,59 @@ func garbageDueWork(t *testing.T, m *index) {
 	require.False(t, due(), "what writes may still reach is not due before its own delay has passed")
 	m.clock.Advance(time.Second)
 	require.True(t, due(), "what writes could reach is due in the end")
+}
+
+func garbageSize(t *testing.T, m *index) {
+	// saves claims a session, and saves a tail of so many bytes; joined if it takes the place of those before.
+	saves := func(id string, size int64, joined bool) store.Session {
+		s := m.claim(t, id)
+		save := store.Save{ID: id, Version: s.Version, Progress: progressOf(s, 100), Joined: joined, Tail: &store.Tail{Key: s.Reserved.Tail, Size: size}}
+		require.NoError(t, m.first.SaveSession(t.Context(), save))
+		return s
+	}
+	finished, dropped, abandoned := m.create(t), m.create(t), m.create(t)
+	joined, left, last := saves(finished, 5, false), saves(finished, 7, true), saves(finished, 11, false)
+	replaced, newest, inline := object("four"), object("four"), object("a")
+	require.NoError(t, m.first.FinishSession(t.Context(), store.Finish{ID: finished, Version: last.Version, Content: replaced}))
+	m.push(t, repository, newest)
+	m.push(t, repository, inline)
+	m.putText(t, repository, "a")
+	tail := saves(dropped, 13, false).Reserved.Tail
+	_, err := m.first.DropSession(t.Context(), ref(dropped))
+	require.NoError(t, err)
+	other := saves(abandoned, 17, false).Reserved.Tail
+	m.clock.Advance(grace + sessionLife.Idle)
+	m.end(t)
+	m.review(t)
+	orphan := store.NewBlobKey()
+	_, err = m.first.CondemnKeys(t.Context(), []store.Key{orphan})
+	require.NoError(t, err)
+	m.clock.Advance(unfinished)
+
+	listed, err := m.last.Garbage(t.Context(), 0, all)
+	require.NoError(t, err)
+	for which, garbage := range map[string][]store.Garbage{"listed": listed, "previewed": m.previewGarbage(t), "taken": m.take(t, all)} {
+		sizes := map[store.Key]int64{}
+		for _, g := range garbage {
+			sizes[g.Key] = g.Size
+		}
+		for name, want := range map[string]struct {
+			key  store.Key
+			size int64
+		}{
+			"a tail that was joined":                   {joined.Reserved.Tail, 5},
+			"a tail that a finish leaves":              {left.Reserved.Tail, 7},
+			"another one":                              {last.Reserved.Tail, 11},
+			"a tail of an upload that was dropped":     {tail, 13},
+			"a tail of an upload that was abandoned":   {other, 17},
+			"content that newer content has replaced":  {replaced.Key, 4},
+			"content that inline content has replaced": {inline.Key, 1},
+			"content that was reviewed":                {newest.Key, 4},
+			"the key of a multipart upload":            {joined.Reserved.Blob, 0},
+			"what nobody knows":                        {orphan, 0},
+		} {
+			require.Contains(t, sizes, want.key)
+			require.Equal(t, want.size, sizes[want.key], "garbage that is %s tells the size of %s", which, name)
+		}
+	}
 }

@@ -31,12 +31,20 @@ func (m *hookedMetadata) TakeGarbage(ctx context.Context, take store.Take) ([]st
 	return hooked(ctx, m.hook, "TakeGarbage", func() ([]store.Garbage, error) { return m.store.TakeGarbage(ctx, take) })
 }
 
+func (m *hookedMetadata) PreviewGarbage(ctx context.Context, take store.Take, after store.Garbage) ([]store.Garbage, error) {
+	return hooked(ctx, m.hook, "PreviewGarbage", func() ([]store.Garbage, error) { return m.store.PreviewGarbage(ctx, take, after) })
+}
+
 func (m *hookedMetadata) ForgetGarbage(ctx context.Context, keys []store.Key) error {
 	return m.hook.do(ctx, "ForgetGarbage", func() error { return m.store.ForgetGarbage(ctx, keys) })
 }
 
 func (m *hookedMetadata) EndSessions(ctx context.Context, life store.Life, limit int) (store.Ended, error) {
 	return hooked(ctx, m.hook, "EndSessions", func() (store.Ended, error) { return m.store.EndSessions(ctx, life, limit) })
+}
+
+func (m *hookedMetadata) PreviewSessions(ctx context.Context, life store.Life, after store.Outlived, limit int) ([]store.Outlived, error) {
+	return hooked(ctx, m.hook, "PreviewSessions", func() ([]store.Outlived, error) { return m.store.PreviewSessions(ctx, life, after, limit) })
 }
 
 func (m *hookedMetadata) DeleteRepository(ctx context.Context, repository string) error {

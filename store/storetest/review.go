@@ -33,6 +33,7 @@ func reviewTests() []metadataTest {
 		{"HoldsBackDeletedManifests", reviewHold},
 		{"HoldsBackUntilSettled", reviewSettle},
 		{"TellsOfDeletedManifests", reviewDeleted},
+		{"TellsWhenAManifestWasDeleted", reviewDeletion},
 		{"IsDueWhenACandidateIs", reviewDue},
 	}
 }
@@ -296,8 +297,8 @@ func reviewHold(t *testing.T, m *index) {
 		done := m.reviewHolding(t)
 		require.Len(t, done.Held, 1, "a candidate whose manifest was deleted is held back, and returned each time; one that was put again is not")
 		require.True(t, touched.Equal(done.Held[0].Touched), "a candidate that is held back was touched when it was")
-		done.Held[0].Touched = time.Time{}
-		require.Equal(t, store.Candidate{Repository: repository, Digest: d, Deleted: true}, done.Held[0])
+		require.True(t, touched.Equal(done.Held[0].Deleted), "a candidate that is held back tells when its manifest was deleted")
+		require.Equal(t, place{repository, d}, place{done.Held[0].Repository, done.Held[0].Digest})
 	}
 	require.Len(t, m.candidates(t), 1, "only candidates whose manifest was deleted, of repositories that are held back, stay")
 	m.requireNoContent(t, repository, layer, "what a deleted manifest referred to is not held back")
@@ -337,7 +338,7 @@ func reviewDeleted(t *testing.T, m *index) {
 		require.NoError(t, err)
 		found := map[digest.Digest]bool{}
 		for _, c := range listed {
-			found[c.Digest] = c.Deleted
+			found[c.Digest] = !c.Deleted.IsZero()
 		}
 		return found
 	}
@@ -348,6 +349,48 @@ func reviewDeleted(t *testing.T, m *index) {
 	m.putManifest(t, indexOf(repository, "index", d))
 	require.NoError(t, m.first.DeleteManifest(t.Context(), repository, digest.FromString("index"), nil))
 	require.Equal(t, map[digest.Digest]bool{d: false, digest.FromString("index"): true}, deleted(), "a manifest that was put again is not a deleted one")
+}
+
+func reviewDeletion(t *testing.T, m *index) {
+	put := imageOf(repository, "image")
+	d := m.putManifest(t, put)
+	m.putText(t, "team/source", "image")
+	m.putText(t, repository, "keeps the repository")
+	candidate := func() store.Candidate {
+		listed, err := m.last.Candidates(t.Context(), 0, all)
+		require.NoError(t, err)
+		for _, c := range listed {
+			if (place{c.Repository, c.Digest}) == (place{repository, d}) {
+				return c
+			}
+		}
+		require.Fail(t, "a manifest that was deleted must be a candidate")
+		return store.Candidate{}
+	}
+	require.NoError(t, m.first.DeleteManifest(t.Context(), repository, d, nil))
+	deleted := m.clock.Now()
+	require.True(t, deleted.Equal(candidate().Deleted), "a candidate tells when its manifest was deleted")
+	for what, touch := range map[string]func() error{
+		"pushed":  func() error { return m.first.PutContent(t.Context(), repository, text("image")) },
+		"mounted": func() error { _, err := m.first.Mount(t.Context(), d, "team/source", repository); return err },
+		"renewed": func() error {
+			_, err := m.first.RenewContent(t.Context(), repository, d, -time.Hour)
+			return err
+		},
+		"deleted": func() error { return m.first.DeleteContent(t.Context(), repository, d) },
+	} {
+		m.putText(t, repository, "image")
+		m.clock.Advance(time.Minute)
+		require.NoError(t, touch())
+		require.True(t, m.clock.Now().Equal(candidate().Touched), "content that is %s is touched", what)
+		require.True(t, deleted.Equal(candidate().Deleted), "content that is %s was a manifest that was deleted when it was", what)
+	}
+	m.putManifest(t, put)
+	m.clock.Advance(time.Minute)
+	require.NoError(t, m.first.DeleteManifest(t.Context(), repository, d, nil))
+	require.True(t, m.clock.Now().Equal(candidate().Deleted), "a manifest that was put again was deleted when it was deleted last")
+	require.NoError(t, m.first.SettleCandidate(t.Context(), candidate()))
+	require.True(t, candidate().Deleted.IsZero(), "a candidate that is settled does not tell of a deletion")
 }
 
 func reviewDue(t *testing.T, m *index) {
