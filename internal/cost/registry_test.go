@@ -2,6 +2,7 @@ package cost_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"io"
 	"net/http"
@@ -36,6 +37,8 @@ func newSite(t *testing.T, redirect bool) *site {
 	require.NoError(t, err)
 	config.ConnConfig.DialFunc = c.dial
 	config.MaxConns = 1 // so that it is warm
+	// A slow machine lets a connection idle between two parts for longer than a second, after which a pool asks whether it lives.
+	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
