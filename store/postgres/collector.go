@@ -68,7 +68,7 @@ func (m *Metadata) ReviewCandidates(ctx context.Context, review store.Review) (s
 		done = store.Reviewed{}
 		// A range of the index by time. Locks rows: nobody touches them, or refers to what they are, before this is committed.
 		due := rows(tx, `
-			select repository, digest, touched, deletion from {schema}.candidates
+			select repository, digest, touched, `+whenDeleted("")+` from {schema}.candidates
 			where touched <= {began} - $2::interval
 			order by touched, repository, digest limit $3 for update skip locked`,
 			[]any{m.clock(), review.Grace, max(review.Limit, 0)}, scanCandidate)
@@ -92,6 +92,11 @@ func (m *Metadata) ReviewCandidates(ctx context.Context, review store.Review) (s
 	went, _ := first(contents)
 	done.Contents, done.Bytes = went.number, went.bytes
 	return done, nil
+}
+
+// whenDeleted is when a candidate's manifest was deleted, or NULL. Of what a server of an earlier version has deleted it is not kept.
+func whenDeleted(row string) string {
+	return fmt.Sprintf(`case when %[1]sdeleted then coalesce(%[1]sdeletion, %[1]stouched) end`, row)
 }
 
 func scanCandidate(scan func(...any) error) (candidate store.Candidate, err error) {
@@ -313,7 +318,7 @@ func (tx *transaction) carryOut(v verdicts) (links *[]int, contents *[]reviewedC
 func (m *Metadata) PreviewCandidates(ctx context.Context, grace time.Duration, after store.Candidate, limit int) ([]store.Preview, error) {
 	// A range of the index by time, and for each candidate rows by their keys, and the links to its content.
 	return query(ctx, m, "preview candidates", `
-		select k.repository, k.digest, k.touched, k.deletion, l.digest is not null and not `+neededBy("l.repository", "k.digest")+`,
+		select k.repository, k.digest, k.touched, `+whenDeleted("k.")+`, l.digest is not null and not `+neededBy("l.repository", "k.digest")+`,
 			c.size is not null and (
 				select true from {schema}.links o
 				where o.digest = k.digest and (`+neededBy("o.repository", "k.digest")+` or (
@@ -352,7 +357,7 @@ func neededBy(repository, d string) string {
 func (m *Metadata) SettleCandidate(ctx context.Context, candidate store.Candidate) error {
 	// One row by its key. Who touches it at the same time is waited for, and then it is left alone.
 	_, err := single(ctx, m, "settle candidate", `
-		update {schema}.candidates set deletion = null where repository = $1 and digest = $2 and touched = $3 returning digest`,
+		update {schema}.candidates set deleted = false where repository = $1 and digest = $2 and touched = $3 returning digest`,
 		[]any{candidate.Repository, candidate.Digest.String(), candidate.Touched}, scanOne[string])
 	return err
 }

@@ -15,7 +15,7 @@ import (
 func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int) ([]store.Candidate, error) {
 	// A range of the index by time.
 	return query(ctx, m, "candidates", `
-		select repository, digest, touched, deletion from {schema}.candidates
+		select repository, digest, touched, `+whenDeleted("")+` from {schema}.candidates
 		where touched <= (select {now} - $2::interval)
 		order by touched, repository, digest limit $3`,
 		[]any{m.clock(), idle, max(limit, 0)}, scanCandidate)
@@ -36,22 +36,23 @@ func (tx *transaction) touch(repository string, digests ...digest.Digest) {
 		tx.m.clock(), repository, sorted(digests))
 }
 
-// condemn queues the statement that keeps what has become garbage. Writes may still be on their way to it.
+// condemn queues the statement that keeps what has become garbage.
 func (tx *transaction) condemn(garbage []store.Garbage) {
 	if len(garbage) == 0 {
 		return
 	}
 	byKey := func(a, b store.Garbage) int { return cmp.Compare(a.Key, b.Key) }
 	garbage = slices.CompactFunc(slices.SortedFunc(slices.Values(garbage), byKey), func(a, b store.Garbage) bool { return a.Key == b.Key })
-	keys, sizes := make([]string, len(garbage)), make([]int64, len(garbage))
+	keys, unfinished, sizes := make([]string, len(garbage)), make([]bool, len(garbage)), make([]int64, len(garbage))
 	for i, g := range garbage {
-		keys[i], sizes[i] = string(g.Key), g.Size
+		keys[i], unfinished[i], sizes[i] = string(g.Key), g.Unfinished, g.Size
 	}
 	// Rows by their keys, in order.
 	tx.exec(`
-		insert into {schema}.garbage (key, condemned, size) select k, {now}, size from unnest($2::text[], $3::bigint[]) g (k, size)
-		on conflict (key) do update set condemned = excluded.condemned, size = excluded.size`,
-		tx.m.clock(), keys, sizes)
+		insert into {schema}.garbage (key, condemned, unfinished, size)
+		select g.key, {now}, g.unfinished, g.size from unnest($2::text[], $3::boolean[], $4::bigint[]) g (key, unfinished, size)
+		on conflict (key) do update set condemned = excluded.condemned, unfinished = excluded.unfinished, size = excluded.size`,
+		tx.m.clock(), keys, unfinished, sizes)
 }
 
 // sorted returns the values as an argument, in the order in which rows are locked, each once.

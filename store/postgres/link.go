@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"fmt"
+
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ocikit/ocikit/store"
@@ -15,10 +17,14 @@ func (tx *transaction) appear(repository string) {
 		on conflict (name) do nothing`,
 		tx.m.clock(), repository)
 	if store.IsMirror(repository) {
-		// One row by its name, if it was made just now. Nothing hangs on it yet.
-		tx.exec(`update {schema}.repositories set id = -id where name = $1 and id > 0`, repository)
+		tx.exec(fmt.Sprintf(turnMirror, "$1"), repository)
 	}
 }
+
+// turnMirror turns round the id of a mirrored repository. It is one row by its name, if that was made just now, and nothing hangs on it.
+const turnMirror = `
+	update {schema}.repositories r set id = -id
+	where name = %s and id > 0 and not exists (select from {schema}.links where repository = r.id)`
 
 // link queues the statement that makes recorded content visible in a repository.
 func (tx *transaction) link(repository string, d digest.Digest) {

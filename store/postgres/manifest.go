@@ -161,8 +161,8 @@ func (m *Metadata) deleteManifest(ctx context.Context, what, repository string, 
 func (tx *transaction) touchFamily(repository string, d digest.Digest) *[]string {
 	// A range of the key of edges, and rows of candidates by their keys, in order; each is locked from here on.
 	return values[string](tx, `
-		insert into {schema}.candidates as c (repository, digest, touched, deletion)
-		select $2, family.digest, {now}, case when family.digest = $3 then {now} end
+		insert into {schema}.candidates as c (repository, digest, touched, deleted, deletion)
+		select $2, family.digest, {now}, family.digest = $3, case when family.digest = $3 then {now} end
 		from (
 			select $3 as digest
 			union
@@ -170,7 +170,8 @@ func (tx *transaction) touchFamily(repository string, d digest.Digest) *[]string
 			where repository = (select id from {schema}.repositories where name = $2) and parent = $3
 			order by digest
 		) family
-		on conflict (repository, digest) do update set touched = excluded.touched, deletion = coalesce(excluded.deletion, c.deletion)
+		on conflict (repository, digest) do update
+		set touched = excluded.touched, deleted = c.deleted or excluded.deleted, deletion = coalesce(excluded.deletion, c.deletion)
 		returning digest`,
 		tx.m.clock(), repository, d.String())
 }

@@ -190,9 +190,7 @@ func (tx *transaction) appearFor(session string) {
 		where s.id = $2 and not exists (select from {schema}.repositories r where r.name = s.repository)
 		on conflict (name) do nothing`,
 		tx.m.clock(), session)
-	tx.exec(`
-		update {schema}.repositories set id = -id
-		where name = (select repository from {schema}.sessions where id = $1 and starts_with(repository, $2)) and id > 0`,
+	tx.exec(fmt.Sprintf(turnMirror, `(select repository from {schema}.sessions where id = $1 and starts_with(repository, $2))`),
 		session, store.MirrorPrefix)
 }
 

@@ -93,7 +93,7 @@ func TestRowsOfTheFirstVersionSurviveMigrations(t *testing.T) {
 	assert.Equal(t, 2, drained, "a link and its repository")
 }
 
-func TestDeletionsOfAnEarlierVersionSurviveMigrations(t *testing.T) {
+func TestDeletionsByAnEarlierVersionAreKept(t *testing.T) {
 	t.Parallel()
 	pool := newDatabase(t, 2)
 	files, err := postgres.Migrations("ocikit")
@@ -109,9 +109,14 @@ func TestDeletionsOfAnEarlierVersionSurviveMigrations(t *testing.T) {
 		values ('a', '`+deleted.String()+`', '2020-01-02', true), ('a', '`+other.String()+`', '2020-01-03', false)`)
 	require.NoError(t, err)
 	require.NoError(t, postgres.Migrate(t.Context(), pool, nil))
+	later := digest.FromString("later") // what a server does that still runs
+	_, err = pool.Exec(t.Context(), `insert into ocikit.candidates (repository, digest, touched, deleted) values ('a', '`+later.String()+`', '2020-01-04', true)`)
+	require.NoError(t, err)
 	candidates, err := open(t, pool, nil).Candidates(t.Context(), 0, 10)
 	require.NoError(t, err)
-	require.Len(t, candidates, 2)
+	require.Len(t, candidates, 3)
+	assert.Equal(t, store.Candidate{Repository: "a", Digest: later, Touched: candidates[2].Touched, Deleted: candidates[2].Touched}, candidates[2],
+		"what a server of the version before deletes, is deleted, too")
 	assert.Equal(t, store.Candidate{Repository: "a", Digest: deleted, Touched: candidates[0].Touched, Deleted: candidates[0].Touched}, candidates[0],
 		"what was deleted, was when it was last touched, as far as anybody knows")
 	assert.Equal(t, store.Candidate{Repository: "a", Digest: other, Touched: candidates[1].Touched}, candidates[1], "what was not, was not")

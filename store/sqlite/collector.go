@@ -132,7 +132,7 @@ func (tx *transaction) reviewContent(d digest.Digest, done *store.Reviewed) erro
 func (tx *transaction) dueCandidates(grace time.Duration, limit int) ([]store.Candidate, error) {
 	// A range of the index by time.
 	return rows(tx.connection, `
-		select repository, digest, touched, deletion from candidates where touched <= ?1
+		select repository, digest, touched, `+whenDeleted("")+` from candidates where touched <= ?1
 		order by touched, repository, digest limit ?2`,
 		[]any{tx.now.Add(-grace).UnixNano(), max(limit, 0)}, scanCandidate)
 }
@@ -143,7 +143,7 @@ func (m *Metadata) PreviewCandidates(ctx context.Context, grace time.Duration, a
 		// A range of the index by time, and for each candidate rows by their keys; for content that other repositories link to, these
 		// links, too.
 		return rows(c, `
-			select k.repository, k.digest, k.touched, k.deletion, l.digest is not null and not `+neededBy("l.repository", "k.digest")+`,
+			select k.repository, k.digest, k.touched, `+whenDeleted("k.")+`, l.digest is not null and not `+neededBy("l.repository", "k.digest")+`,
 				c.size is not null and not exists (
 					select 1 from links o
 					where o.digest = k.digest and (`+neededBy("o.repository", "k.digest")+` or not exists (
@@ -190,7 +190,7 @@ func nanoseconds(t time.Time) int64 {
 func (m *Metadata) SettleCandidate(ctx context.Context, candidate store.Candidate) error {
 	return change(ctx, m, "settle candidate", func(tx *transaction) error {
 		// One row by its key.
-		_, err := tx.exec(`update candidates set deletion = null where repository = ?1 and digest = ?2 and touched = ?3`,
+		_, err := tx.exec(`update candidates set deleted = 0 where repository = ?1 and digest = ?2 and touched = ?3`,
 			candidate.Repository, candidate.Digest, candidate.Touched.UnixNano())
 		return err
 	})

@@ -112,7 +112,7 @@ func (tx *transaction) record(content store.Content) error {
 		return err
 	}
 	if replaced != "" && replaced != content.Key {
-		if err := tx.condemn(store.Garbage{Key: replaced, Size: content.Size}); err != nil {
+		if err := tx.condemn(store.Garbage{Key: replaced, Unfinished: true, Size: content.Size}); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -15,10 +16,15 @@ func (m *Metadata) Candidates(ctx context.Context, idle time.Duration, limit int
 	return read(ctx, m, "candidates", func(c *connection) ([]store.Candidate, error) {
 		// A range of the index by time.
 		return rows(c, `
-			select repository, digest, touched, deletion from candidates where touched <= ?1
+			select repository, digest, touched, `+whenDeleted("")+` from candidates where touched <= ?1
 			order by touched, repository, digest limit ?2`,
 			[]any{m.now().Add(-idle).UnixNano(), max(limit, 0)}, scanCandidate)
 	})
+}
+
+// whenDeleted is when a candidate's manifest was deleted, or NULL. Of what a process of an earlier version has deleted it is not kept.
+func whenDeleted(row string) string {
+	return fmt.Sprintf(`case when %[1]sdeleted then coalesce(%[1]sdeletion, %[1]stouched) end`, row)
 }
 
 func scanCandidate(scan func(...any) error) (candidate store.Candidate, err error) {
@@ -49,7 +55,7 @@ func (tx *transaction) touch(repository string, digests ...digest.Digest) error 
 	return err
 }
 
-// condemn keeps what has become garbage. Writes may still be on their way to it.
+// condemn keeps what has become garbage.
 func (tx *transaction) condemn(garbage ...store.Garbage) error {
 	if len(garbage) == 0 {
 		return nil
@@ -60,8 +66,9 @@ func (tx *transaction) condemn(garbage ...store.Garbage) error {
 	}
 	// Rows by their keys.
 	_, err = tx.exec(`
-		insert into garbage (key, condemned, size) select value ->> 'Key', ?2, value ->> 'Size' from json_each(?1) where true
-		on conflict (key) do update set condemned = excluded.condemned, unfinished = 1, size = excluded.size`,
+		insert into garbage (key, condemned, unfinished, size)
+		select value ->> 'Key', ?2, value ->> 'Unfinished', value ->> 'Size' from json_each(?1) where true
+		on conflict (key) do update set condemned = excluded.condemned, unfinished = excluded.unfinished, size = excluded.size`,
 		string(text), tx.now.UnixNano())
 	return err
 }

@@ -229,8 +229,8 @@ func (tx *transaction) deleteManifest(repository string, d digest.Digest, deleti
 	}
 	// One row by its key.
 	if _, err := tx.exec(`
-		insert into candidates (repository, digest, touched, deletion) values (?1, ?2, ?3, ?3)
-		on conflict (repository, digest) do update set touched = excluded.touched, deletion = excluded.deletion`,
+		insert into candidates (repository, digest, touched, deleted, deletion) values (?1, ?2, ?3, 1, ?3)
+		on conflict (repository, digest) do update set touched = excluded.touched, deleted = 1, deletion = excluded.deletion`,
 		repository, d, tx.now.UnixNano()); err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ func TestRowsOfAnEarlierVersionAreKept(t *testing.T) {
 	assert.EqualValues(t, 3, garbage[1].Size, "sizes are known from the update on")
 }
 
-func TestDeletionsOfAnEarlierVersionAreKept(t *testing.T) {
+func TestDeletionsByAnEarlierVersionAreKept(t *testing.T) {
 	t.Parallel()
 	deleted, other := digest.FromString("deleted").String(), digest.FromString("other").String()
 	m := open(t, atVersion(t, 3,
