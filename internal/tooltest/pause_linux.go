@@ -9,7 +9,8 @@ import (
 )
 
 // Pause has the program do nothing until Resume, and returns once all of its
-// threads have stopped: until then, one that has work goes on with it.
+// threads have stopped: until then, one that has work goes on with it. It must
+// not be paused already.
 func (p *Process) Pause() error {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err

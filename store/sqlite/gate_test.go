@@ -13,9 +13,9 @@ import (
 	"github.com/ocikit/ocikit/store/storetest"
 )
 
-// TestClientsMeetCollectorsBetweenAnyTwoStatements is of two processes that have the file. Within one, events are run one after
+// TestClientsMeetCollectorsBetweenAnyTwoChanges is of two processes that have the file. Within one, events are run one after
 // another.
-func TestClientsMeetCollectorsBetweenAnyTwoStatements(t *testing.T) {
+func TestClientsMeetCollectorsBetweenAnyTwoChanges(t *testing.T) {
 	t.Parallel()
 	storetest.RoundTrips(t, func(t *testing.T, now func() time.Time) storetest.Gated {
 		path := filepath.Join(t.TempDir(), "index.db")
@@ -32,8 +32,8 @@ func TestClientsMeetCollectorsBetweenAnyTwoStatements(t *testing.T) {
 	})
 }
 
-// locking follows a handle's statements. Those after the one that locks the file are like one for everybody else, up to the
-// commit.
+// locking follows a handle's statements. It stops before those that read, before the one that locks the file, and before the
+// commit: what is in between happens at once for everybody else.
 type locking struct {
 	before  func()
 	waiting *atomic.Int32 // the handles that wait for the lock

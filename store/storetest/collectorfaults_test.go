@@ -42,7 +42,7 @@ func collectorFaults() map[string]metadataFault {
 		"ends sessions that are busy":                   {"End/ComesToWhatIsIdleOnly", plants(func(m collecting) store.Metadata { return &endsBusy{m} })},
 		"drains and keeps no candidates":                {"Drain/LeavesContentToReview", plants(func(m collecting) store.Metadata { return &drainsForGood{m} })},
 		"reads missing content as present":              {"Audit/ReadsMissingContentAsAbsent", plants(func(m collecting) store.Metadata { return &readsMissing{collecting: m} })},
-		"looks for keys place by place":                 {"Audit/NeverCondemnsWhatIsBeingFinished", plants(func(m collecting) store.Metadata { return &looksInTurn{collecting: m} })},
+		"looks for keys place by place":                 {"Audit/NeverCondemnsWhatIsBeingFinished", plants(func(m collecting) store.Metadata { return &looksInTurn{collecting: m, reserved: &sync.Map{}} })},
 		"expires what was just pushed":                  {"Expiry/OfAManifestWaitsForQuiet", plants(func(m collecting) store.Metadata { return &expiresLoud{m} })},
 		"expires what was pushed since it was decided":  {"Expiry/OfAManifestThatWasPushedLaterFails", plants(func(m collecting) store.Metadata { return &expiresLate{m} })},
 		"expires what has moved":                        {"Expiry/OfATagThatHasMovedFails", plants(func(m collecting) store.Metadata { return &expiresMoved{m} })},
@@ -251,7 +251,7 @@ func (m *readsMissing) Content(ctx context.Context, repository string, d digest.
 // looksInTurn looks for a key among contents first, and among sessions second.
 type looksInTurn struct {
 	collecting
-	reserved sync.Map
+	reserved *sync.Map // keys, of all handles
 }
 
 func (m *looksInTurn) ClaimSession(ctx context.Context, claim store.Claim) (store.Session, error) {
@@ -278,6 +278,9 @@ func (m *looksInTurn) CondemnKeys(ctx context.Context, keys []store.Key) (condem
 	}
 	for range 20 {
 		yield()
+	}
+	if _, err := m.Garbage(ctx, 0, 1); err != nil {
+		return nil, err
 	}
 	for _, key := range keys {
 		if _, reserved := m.reserved.Load(key); !reserved && !named[key] {

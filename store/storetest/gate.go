@@ -59,6 +59,7 @@ func betweenRoundTrips(t *testing.T, s scene, open func(t *testing.T, now func()
 	beside := gated.Open(t, func() {})
 	m, b := &index{first: beside, last: beside, clock: clock}, newBucket()
 	round, acknowledged := 0, 0
+	var played plays
 	for _, first := range []*side{client, rival} {
 		for trip, stopped := 1, true; stopped; trip++ {
 			x := newStage(t, m, b, s, round, fmt.Sprint("layer ", round))
@@ -79,12 +80,14 @@ func betweenRoundTrips(t *testing.T, s scene, open func(t *testing.T, now func()
 			require.False(t, waited && first == client && s.rival == nil && !gated.Serial, "no step of a collector waits for a client: %s", message)
 			require.False(t, trip == 1 && !stopped, "a handle must call before ahead of each round trip")
 			x.requireKept(t, message)
+			played.add(x, message)
 			if len(x.promises) > 0 {
 				acknowledged++
 			}
 		}
 	}
 	require.Positive(t, acknowledged, "a client is not refused whatever the order")
+	played.requireLasting(t, m, b)
 	requireNothingLeft(t, m, b)
 }
 

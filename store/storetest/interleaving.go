@@ -88,6 +88,7 @@ func wrap(what string, err error) error {
 func inEveryOrder(t *testing.T, m *index, s scene) {
 	b := newBucket()
 	round, acknowledged := 0, 0
+	var played plays
 	orders(len(s.client(&stage{})), len(s.meets(&stage{}, &collector{})), func(order []bool) {
 		x := newStage(t, m, b, s, round, fmt.Sprint("layer ", round))
 		m.clock.Advance(grace)
@@ -104,11 +105,13 @@ func inEveryOrder(t *testing.T, m *index, s scene) {
 			require.NoError(t, call(), "in the order %s", nameOf(order))
 		}
 		x.requireKept(t, nameOf(order))
+		played.add(x, nameOf(order))
 		if len(x.promises) > 0 {
 			acknowledged++
 		}
 	})
 	require.Positive(t, acknowledged, "a client is not refused whatever the order")
+	played.requireLasting(t, m, b)
 	requireNothingLeft(t, m, b)
 }
 
@@ -151,6 +154,7 @@ func nameOf(order []bool) string {
 func atOnce(t *testing.T, m *index, s scene, seeds int) {
 	b := newBucket()
 	var r race
+	var played plays
 	for round := range seeds {
 		layer := fmt.Sprint("layer ", round)
 		pair := []*stage{newStage(t, m, b, s, 2*round, layer), newStage(t, m, b, s, 2*round+1, layer)}
@@ -170,8 +174,10 @@ func atOnce(t *testing.T, m *index, s scene, seeds int) {
 		}
 		for _, x := range pair {
 			x.requireKept(t, fmt.Sprint("at once, round ", round))
+			played.add(x, fmt.Sprint("at once, round ", round))
 		}
 	}
+	played.requireLasting(t, m, b)
 	requireNothingLeft(t, m, b)
 }
 
@@ -212,15 +218,38 @@ func pushedBetween(t *testing.T, m *index) {
 	requireNothingLeft(t, m, b)
 }
 
-// requireNothingLeft deletes all that is left, lets graces, delays and lives pass, and requires that the tables and the bucket are
+// plays are the scenes that were played in an index, and how.
+type plays []struct {
+	stage   *stage
+	message string
+}
+
+func (p *plays) add(x *stage, message string) {
+	*p = append(*p, struct {
+		stage   *stage
+		message string
+	}{x, message})
+}
+
+// requireLasting has collectors come again once all is due, and requires that what has no end is still there: so nothing that a
+// meeting has left is a link that nobody needs any more, as far as the index knows.
+func (p plays) requireLasting(t *testing.T, m *index, b *bucket) {
+	t.Helper()
+	for range 2 { // what is drained in the first is reviewed in the second
+		m.drain(t)
+		m.clock.Advance(2 * grace)
+		require.NoError(t, inTurn((&collector{store: m.last, bucket: b}).calls(t.Context()))())
+	}
+	for _, played := range p {
+		played.stage.requireLasting(t, played.message)
+	}
+}
+
+// requireNothingLeft deletes all manifests that are left, lets graces, delays and lives pass, and requires that the tables and the bucket are
 // empty.
 func requireNothingLeft(t *testing.T, m *index, b *bucket) {
 	t.Helper()
-	for i, name := range m.repositories(t) {
-		if i%2 == 0 {
-			require.NoError(t, m.first.DeleteRepository(t.Context(), name))
-			continue
-		}
+	for _, name := range m.repositories(t) { // whose deletion as a whole would make up for what reviews have missed
 		records, err := m.last.ManifestRecords(t.Context(), name, "", all)
 		require.NoError(t, err)
 		for _, listed := range []bool{false, true} { // by an index, which goes before it

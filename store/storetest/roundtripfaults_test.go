@@ -2,6 +2,9 @@ package storetest_test
 
 import (
 	"context"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/ocikit/ocikit/store"
 )
@@ -9,10 +12,13 @@ import (
 // roundTripFaults are mistakes that only show between two round trips of a call, by what a store with them does: what should be one
 // transaction is several. m calls before ahead of each call.
 func roundTripFaults() map[string]metadataFault {
+	var reserved sync.Map
 	return map[string]metadataFault{
-		"reviews what it looked at earlier":      {"RoundTrips/Head", func(m store.Metadata) store.Metadata { return &looksThenReviews{m} }},
-		"expires the manifest that it looked at": {"RoundTrips/PutOfAManifestThatExpires", func(m store.Metadata) store.Metadata { return &looksAndExpires{m} }},
-		"expires the tag that it looked at":      {"RoundTrips/PutOfATagThatExpires", func(m store.Metadata) store.Metadata { return &looksThenExpires{m} }},
+		"looks for keys in one place, and then in another": {"RoundTrips/FinishOfWhatAnAuditLooksAt", plants(func(m collecting) store.Metadata { return &looksInTurn{m, &reserved} })},
+		"forgets what a manifest refers to":                {"RoundTrips/ManifestPut", func(m store.Metadata) store.Metadata { return &forgetsEdges{m} }},
+		"reviews what it looked at earlier":                {"RoundTrips/Head", func(m store.Metadata) store.Metadata { return &looksThenReviews{m} }},
+		"expires the manifest that it looked at":           {"RoundTrips/PutOfAManifestThatExpires", func(m store.Metadata) store.Metadata { return &looksAndExpires{m} }},
+		"expires the tag that it looked at":                {"RoundTrips/PutOfATagThatExpires", func(m store.Metadata) store.Metadata { return &looksThenExpires{m} }},
 	}
 }
 
@@ -54,4 +60,16 @@ func (m *looksAndExpires) ExpireManifest(ctx context.Context, expiry store.Manif
 		}
 	}
 	return m.DeleteManifest(ctx, expiry.Repository, expiry.Digest, nil)
+}
+
+type forgetsEdges struct{ store.Metadata }
+
+func (m *forgetsEdges) PutManifest(ctx context.Context, put store.ManifestPut) error {
+	for _, reference := range put.References {
+		if _, err := m.Content(ctx, put.Repository, reference.Digest); err != nil {
+			return &store.MissingError{Digests: []digest.Digest{reference.Digest}}
+		}
+	}
+	put.References = nil
+	return m.Metadata.PutManifest(ctx, put)
 }

@@ -70,7 +70,13 @@ type stage struct {
 
 	mu       sync.Mutex
 	refused  bool
-	promises []func(t *testing.T, message string) // of what was acknowledged
+	promises []promise // of what was acknowledged
+}
+
+// promise is something that a client may rely on.
+type promise struct {
+	kept  func(t *testing.T, message string)
+	lasts bool // for longer than a grace
 }
 
 // newStage prepares a scene in repositories of its own, around a layer that is others' too, if they have the same bytes.
@@ -123,15 +129,15 @@ func isAny(err error, targets []error) bool {
 }
 
 // promise is what the client may rely on from now on.
-func (x *stage) promise(kept func(t *testing.T, message string)) {
+func (x *stage) promise(lasts bool, kept func(t *testing.T, message string)) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.promises = append(x.promises, kept)
+	x.promises = append(x.promises, promise{kept, lasts})
 }
 
-// promiseContent promises that a repository has content, whole.
-func (x *stage) promiseContent(name string, d digest.Digest) {
-	x.promise(func(t *testing.T, message string) {
+// promiseContent promises that a repository has content, whole; as long as nothing refers to it, for a grace.
+func (x *stage) promiseContent(name string, d digest.Digest, lasts bool) {
+	x.promise(lasts, func(t *testing.T, message string) {
 		t.Helper()
 		content, err := x.m.last.Content(t.Context(), name, d)
 		require.NoError(t, err, "content that was acknowledged is there: %s", message)
@@ -144,7 +150,7 @@ func (x *stage) promiseContent(name string, d digest.Digest) {
 
 // promiseManifest promises that a repository has a manifest and all that it refers to.
 func (x *stage) promiseManifest(put store.ManifestPut) {
-	x.promise(func(t *testing.T, message string) {
+	x.promise(true, func(t *testing.T, message string) {
 		t.Helper()
 		x.m.requireManifest(t, put.Repository, byDigest(put.Manifest.Digest), put.Manifest, "a manifest that was acknowledged is there: "+message)
 		for _, tag := range put.Tags {
@@ -152,7 +158,7 @@ func (x *stage) promiseManifest(put store.ManifestPut) {
 		}
 	})
 	for _, reference := range put.References {
-		x.promiseContent(put.Repository, reference.Digest)
+		x.promiseContent(put.Repository, reference.Digest, true)
 	}
 }
 
@@ -160,8 +166,8 @@ func (x *stage) promiseManifest(put store.ManifestPut) {
 // for ever.
 func (x *stage) requireKept(t *testing.T, message string) {
 	t.Helper()
-	for _, kept := range x.promises {
-		kept(t, message)
+	for _, p := range x.promises {
+		p.kept(t, message)
 	}
 	unknown, err := x.m.last.UnknownKeys(t.Context(), x.bucket.keys())
 	require.NoError(t, err)
@@ -175,6 +181,16 @@ func (x *stage) requireKept(t *testing.T, message string) {
 	for _, content := range stored {
 		require.False(t, garbage[content.Key], "no content's object is garbage: %s", message)
 		require.True(t, content.Missing || x.bucket.has(content.Key), "content has its object: %s", message)
+	}
+}
+
+// requireLasting requires that what has no end is still there, after collectors have come again.
+func (x *stage) requireLasting(t *testing.T, message string) {
+	t.Helper()
+	for _, p := range x.promises {
+		if p.lasts {
+			p.kept(t, "after another round: "+message)
+		}
 	}
 }
 
@@ -199,7 +215,7 @@ func (x *stage) upload(name, body string) []func() error {
 func (x *stage) finish(s store.Session, name, body string) error {
 	content := store.Content{Digest: digest.FromString(body), Size: int64(len(body)), Key: s.Reserved.Blob}
 	err := x.client.FinishSession(x.ctx, store.Finish{ID: s.ID, Version: s.Version, Content: content})
-	return x.settle(err, func() { x.promiseContent(name, content.Digest) }, store.ErrFenced)
+	return x.settle(err, func() { x.promiseContent(name, content.Digest, false) }, store.ErrFenced)
 }
 
 // put puts a manifest, unless the client was refused before.

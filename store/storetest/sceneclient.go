@@ -77,7 +77,7 @@ func cancelClient(x *stage) []func() error {
 	return []func() error{func() error {
 		_, err := x.client.DropSession(x.ctx, store.SessionRef{ID: x.session.ID, Repository: x.repository})
 		return x.settle(err, func() {
-			x.promise(func(t *testing.T, message string) {
+			x.promise(true, func(t *testing.T, message string) {
 				t.Helper()
 				_, err := x.m.last.Session(t.Context(), store.SessionRef{ID: x.session.ID, Repository: x.repository})
 				require.ErrorIs(t, err, store.ErrSessionUnknown, "an upload that was cancelled is gone: %s", message)
@@ -90,7 +90,7 @@ func cancelClient(x *stage) []func() error {
 func inlineClient(x *stage) []func() error {
 	return []func() error{func() error {
 		err := x.client.PutContent(x.ctx, x.repository, text(x.layer))
-		return x.settle(err, func() { x.promiseContent(x.repository, x.digest()) })
+		return x.settle(err, func() { x.promiseContent(x.repository, x.digest(), false) })
 	}}
 }
 
@@ -102,7 +102,7 @@ func contentDeleteClient(x *stage) []func() error {
 func (x *stage) deleteContent(d digest.Digest) error {
 	err := x.client.DeleteContent(x.ctx, x.repository, d)
 	return x.settle(err, func() {
-		x.promise(func(t *testing.T, message string) {
+		x.promise(true, func(t *testing.T, message string) {
 			t.Helper()
 			_, err := x.m.last.Content(t.Context(), x.repository, d)
 			require.ErrorIs(t, err, store.ErrContentUnknown, "content that was deleted is gone: %s", message)
@@ -135,7 +135,7 @@ func anotherDeleteClient(x *stage) []func() error {
 // head asks whether the layer need not be pushed.
 func (x *stage) head() error {
 	_, err := x.client.RenewContent(x.ctx, x.repository, x.digest(), grace)
-	return x.settle(err, func() { x.promiseContent(x.repository, x.digest()) }, store.ErrContentUnknown)
+	return x.settle(err, func() { x.promiseContent(x.repository, x.digest(), false) }, store.ErrContentUnknown)
 }
 
 func headClient(x *stage) []func() error { return []func() error{x.head} }
@@ -148,7 +148,7 @@ func (x *stage) mount(from, to string) []func() error {
 	return []func() error{
 		func() error {
 			_, err := x.client.Mount(x.ctx, x.digest(), from, to)
-			return x.settle(err, func() { x.promiseContent(to, x.digest()) }, store.ErrContentUnknown)
+			return x.settle(err, func() { x.promiseContent(to, x.digest(), false) }, store.ErrContentUnknown)
 		},
 		func() error { return x.put(x.image(to, "image")) },
 	}
@@ -278,7 +278,7 @@ func twoDeletesClient(x *stage) []func() error {
 // remove deletes an image: what it referred to has its grace from then on.
 func (x *stage) remove(meta store.Metadata, image string) error {
 	err := meta.DeleteManifest(x.ctx, x.repository, x.image(x.repository, image).Manifest.Digest, nil)
-	return x.settle(err, func() { x.promiseContent(x.repository, x.digest()) })
+	return x.settle(err, func() { x.promiseContent(x.repository, x.digest(), false) })
 }
 
 // collectorClient is another collector; what is needed stays.
