@@ -26,27 +26,28 @@ type scene struct {
 
 	crowd    bool // each call is a client's of its own, where they come at once
 	mirrored bool // the repository is one of what was pulled through
-	kept     bool // the repository has something else, and does not go with what they meet over
+	alone    bool // the repository has no manifest, and goes with what they meet over,
+	kept     bool // unless it has something else, too
 }
 
 // scenes returns what a client may be doing while a collector works.
 func scenes() []scene {
 	return slices.Concat([]scene{
-		{name: "Finish", prepare: prepareNothing, client: finishClient},
-		{name: "FinishElsewhere", prepare: prepareNothing, client: elsewhereClient},
-		{name: "FinishOfAnotherLayer", prepare: prepareNothing, client: anotherClient},
-		{name: "FinishOfAnAbandonedUpload", prepare: prepareUpload, client: abandonedClient},
-		{name: "ClaimOfAnAbandonedUpload", prepare: prepareUpload, client: claimClient},
-		{name: "CancelOfAnAbandonedUpload", prepare: prepareUpload, client: cancelClient},
-		{name: "InlinePush", prepare: prepareNothing, client: inlineClient},
-		{name: "Head", prepare: prepareNothing, client: headClient},
-		{name: "Mount", prepare: prepareNothing, client: mountClient},
-		{name: "ContentDelete", prepare: prepareNothing, client: contentDeleteClient},
-		{name: "DeleteOfAnotherLayer", prepare: prepareAnother, client: anotherDeleteClient},
-		{name: "ManifestPut", prepare: prepareNothing, client: manifestClient},
+		{name: "Finish", prepare: prepareNothing, client: finishClient, alone: true},
+		{name: "FinishElsewhere", prepare: prepareNothing, client: elsewhereClient, alone: true},
+		{name: "FinishOfAnotherLayer", prepare: prepareNothing, client: anotherClient, alone: true},
+		{name: "FinishOfAnAbandonedUpload", prepare: prepareUpload, client: abandonedClient, alone: true},
+		{name: "ClaimOfAnAbandonedUpload", prepare: prepareUpload, client: claimClient, alone: true},
+		{name: "CancelOfAnAbandonedUpload", prepare: prepareUpload, client: cancelClient, alone: true},
+		{name: "InlinePush", prepare: prepareNothing, client: inlineClient, alone: true},
+		{name: "Head", prepare: prepareNothing, client: headClient, alone: true},
+		{name: "Mount", prepare: prepareNothing, client: mountClient, alone: true},
+		{name: "ContentDelete", prepare: prepareNothing, client: contentDeleteClient, alone: true},
+		{name: "DeleteOfAnotherLayer", prepare: prepareAnother, client: anotherDeleteClient, alone: true},
+		{name: "ManifestPut", prepare: prepareNothing, client: manifestClient, alone: true},
 		{name: "ManifestDelete", prepare: prepareImage, client: deleteClient},
 		{name: "TagMove", prepare: prepareTag, client: tagClient},
-		{name: "Push", prepare: prepareNothing, client: pushClient},
+		{name: "Push", prepare: prepareNothing, client: pushClient, alone: true},
 		{name: "RepositoryDelete", prepare: prepareShared, client: repositoryClient},
 		{name: "PushAfterARepositoryDelete", prepare: prepareDeleted, client: pushAnewClient},
 		{name: "MountAfterARepositoryDelete", prepare: prepareDeleted, client: mountAnewClient},

@@ -289,8 +289,9 @@ func collectorClient(x *stage) []func() error {
 	return (&collector{store: x.client, bucket: x.bucket}).calls(x.ctx)
 }
 
-// drainClient is another collector that drains the repository; the other repository keeps its image.
+// drainClient is another collector that drains the repository, and reviews; the other repository keeps its image.
 func drainClient(x *stage) []func() error {
 	x.promiseManifest(x.image(x.other, "image"))
-	return (&collector{store: x.client, bucket: x.bucket}).calls(x.ctx)
+	calls := (&collector{store: x.client, bucket: x.bucket}).calls(x.ctx)
+	return []func() error{calls[2], calls[0]}
 }
