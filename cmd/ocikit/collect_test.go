@@ -179,7 +179,7 @@ func TestAuditHealsWhatIsMissing(t *testing.T) {
 	assert.Contains(t, found, `"missing":1`)
 	assert.Contains(t, left, "1 of 1 findings")
 	require.Equal(t, http.StatusOK, s.do(t, http.MethodHead, path, nil).StatusCode, "looking changes nothing")
-	assert.Contains(t, carriesOut(t, "audit", "--data="+dir, "--repair"), "1 findings, 1 repaired")
+	assert.Contains(t, carriesOut(t, "audit", "--data="+dir, "--repair", "--force"), "1 findings, 1 repaired", "one that has lost all may as well be another registry")
 	require.Equal(t, http.StatusNotFound, s.do(t, http.MethodHead, path, nil).StatusCode, "clients are told to push it again")
 	requireBlob(t, s, push(t, content, 1, s), content)
 	assert.Contains(t, carriesOut(t, "audit", "--data="+dir), "0 findings")
@@ -210,19 +210,27 @@ func auditFails(t *testing.T, args ...string) (stdout, stderr string) {
 
 func TestIndexOfAnotherRegistryIsRefused(t *testing.T) {
 	t.Parallel()
-	ours, theirs := t.TempDir(), t.TempDir()
-	for _, dir := range []string{ours, theirs} {
-		s := start(t, "--data="+dir)
-		if dir == theirs {
-			push(t, layer(1<<20), 1, s)
-		}
-		s.stop(t)
+	for name, test := range map[string]struct {
+		pushed bool // to ours, too
+		want   string
+	}{"Empty": {false, "1 repaired"}, "Used": {true, "2 repaired"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ours, theirs := t.TempDir(), t.TempDir()
+			for _, dir := range []string{ours, theirs} {
+				s := start(t, "--data="+dir)
+				if dir == theirs || test.pushed {
+					push(t, layer(1<<20), 1, s)
+				}
+				s.stop(t)
+			}
+			args := []string{"--database=sqlite:" + filepath.Join(ours, "index.sqlite"), "--objects=file:" + filepath.Join(theirs, "objects"), "--safe-age=0s"}
+			_, said := auditFails(t, append(args, "--repair")...)
+			assert.Contains(t, said, "--database")
+			assert.Contains(t, said, "--force")
+			assert.Contains(t, carriesOut(t, append([]string{"audit", "--repair", "--force"}, args...)...), test.want)
+		})
 	}
-	args := []string{"--database=sqlite:" + filepath.Join(ours, "index.sqlite"), "--objects=file:" + filepath.Join(theirs, "objects"), "--safe-age=0s"}
-	_, said := auditFails(t, append(args, "--repair")...)
-	assert.Contains(t, said, "--database")
-	assert.Contains(t, said, "--force")
-	assert.Contains(t, carriesOut(t, append([]string{"audit", "--repair", "--force"}, args...)...), "1 repaired")
 }
 
 func TestBrokenManifestIsLeftByARepair(t *testing.T) {
@@ -235,7 +243,7 @@ func TestBrokenManifestIsLeftByARepair(t *testing.T) {
 	require.Equal(t, http.StatusCreated, s.do(t, http.MethodPut, "/v2/team/app/manifests/v1", strings.NewReader(image)).StatusCode)
 	s.stop(t)
 	loseObject(t, dir)
-	found, left := auditFails(t, "--data="+dir, "--repair")
+	found, left := auditFails(t, "--data="+dir, "--repair", "--force")
 	assert.Contains(t, found, "2 findings, 1 repaired")
 	assert.Contains(t, left, "has to be pushed again")
 }
