@@ -57,7 +57,7 @@ const (
 	AuditWrongData AuditKind = "data"      // content whose object has other bytes
 	AuditFound     AuditKind = "found"     // content that is marked as missing, whose object is there, and right
 	AuditMultipart AuditKind = "multipart" // an unfinished multipart upload of a key that nobody writes to
-	AuditBroken    AuditKind = "broken"    // a manifest that cannot be pulled whole, because of content that is missing or wrong
+	AuditBroken    AuditKind = "broken"    // a manifest that cannot be pulled whole, because of content that is missing or wrong, its own or a manifest's below it
 )
 
 // AuditFinding is something that does not fit.

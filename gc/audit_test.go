@@ -130,6 +130,47 @@ func TestAuditFindsEachPlantedFault(t *testing.T) {
 	}
 }
 
+func TestAuditReportsIndexesOverBrokenManifestsOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		ctx := t.Context()
+		layer := w.push(t, repository, "layer")
+		for _, name := range []string{"team/other", "team/whole"} {
+			_, err := w.meta.Mount(ctx, layer.Digest, repository, name)
+			require.NoError(t, err)
+		}
+		amd := w.put(t, manifest{text: "amd64", layers: []digest.Digest{layer.Digest}})
+		arm := w.put(t, manifest{text: "arm64", layers: []digest.Digest{layer.Digest}})
+		index := w.put(t, manifest{text: "index", children: []digest.Digest{amd, arm}})
+		nested := w.put(t, manifest{text: "nested", children: []digest.Digest{index, amd}})
+		both := w.put(t, manifest{text: "both", children: []digest.Digest{nested}, layers: []digest.Digest{layer.Digest}})
+		w.put(t, manifest{text: "signature", subject: index})
+		w.put(t, manifest{text: "sound"})
+		other := w.put(t, manifest{repository: "team/other", text: "arm64", layers: []digest.Digest{layer.Digest}})
+		otherIndex := w.put(t, manifest{repository: "team/other", text: "of others", children: []digest.Digest{other}})
+		w.put(t, manifest{repository: "team/whole", text: "amd64"}) // the same digest, without what is lost
+		w.put(t, manifest{repository: "team/whole", text: "index", children: []digest.Digest{amd}})
+		require.NoError(t, w.objects.Delete(ctx, []store.Key{layer.Key}))
+
+		found, report := w.audit(t, gc.AuditOptions{})
+		var broken []store.ManifestAt
+		for _, f := range found {
+			if f.Kind == gc.AuditBroken {
+				broken = append(broken, store.ManifestAt{Repository: f.Repository, Digest: f.Manifest})
+				assert.Equal(t, layer.Digest, f.Digest)
+				assert.Equal(t, layer.Key, f.Key)
+			}
+		}
+		require.ElementsMatch(t, []store.ManifestAt{
+			{Repository: repository, Digest: amd}, {Repository: repository, Digest: arm}, {Repository: repository, Digest: index},
+			{Repository: repository, Digest: nested}, {Repository: repository, Digest: both},
+			{Repository: "team/other", Digest: other}, {Repository: "team/other", Digest: otherIndex},
+		}, broken)
+		require.Equal(t, map[gc.AuditKind]int{gc.AuditMissing: 1, gc.AuditBroken: 7}, report.Findings)
+	})
+}
+
 func TestAuditTellsHowFarItHasReadALargeObject(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
