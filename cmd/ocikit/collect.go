@@ -134,53 +134,59 @@ type gcCommand struct {
 
 // Run collects until nothing is due, and tells what that was.
 func (c *gcCommand) Run(ctx context.Context, out output) error {
-	options := &gc.Options{
-		Grace: c.Grace, Delay: c.Delay, URLLife: c.RedirectLife, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle), Logger: warnings(out),
-		Eviction: c.eviction(),
-	}
-	if err := errors.Join(c.evictionFlags.check()...); err != nil {
+	options, err := c.options(out)
+	if err != nil {
 		return err
 	}
-	for flag, value := range map[string]time.Duration{"grace": c.Grace, "delay": c.Delay, "upload-idle": c.UploadIdle, "write-timeout": c.WriteTimeout} {
-		if value <= 0 {
-			return fmt.Errorf("--%s: must be more than 0", flag)
-		}
-	}
-	if c.RedirectLife < 0 {
-		return errors.New("--redirect-expiry: must not be negative")
-	}
-	if c.Delay <= c.RedirectLife {
-		return errors.New("--delay: must be longer than --redirect-expiry: a signed URL would outlive the object that it leads to")
-	}
-	var err error
-	if options.Policies, err = readPolicies(c.Policies); err != nil {
-		return fmt.Errorf("--policies: %w", err)
-	}
-	if options.Immutable, err = registry.ParseTagPatterns(c.Immutable...); err != nil {
-		return fmt.Errorf("--immutable-tags: %w", err)
+	if c.DryRun {
+		return c.preview(ctx, out, options)
 	}
 	s, err := c.openLasting(ctx, out)
 	if err != nil {
 		return err
 	}
 	defer s.close(nil)
-	if c.DryRun {
-		return c.preview(ctx, out, s, options)
-	}
 	stats, err := gc.Once(ctx, s.meta, s.objects, options)
-	if c.JSON {
-		return errors.Join(err, json.NewEncoder(out.stdout).Encode(stats))
+	return errors.Join(err, c.sum(out, stats))
+}
+
+// options reads the flags, and says what is wrong with them.
+func (c *gcCommand) options(out output) (*gc.Options, error) {
+	options := &gc.Options{
+		Grace: c.Grace, Delay: c.Delay, URLLife: c.RedirectLife, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle), Logger: warnings(out),
+		Eviction: c.eviction(),
 	}
-	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s collected, %d objects deleted, %d uploads ended\n",
-		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Objects, stats.Sessions)
-	if printed == nil && stats.Evicted > 0 {
-		_, printed = fmt.Fprintf(out.stdout, "%d manifests of upstreams evicted, of %s\n", stats.Evicted, units.BytesSize(float64(stats.EvictedBytes)))
+	if err := errors.Join(c.evictionFlags.check()...); err != nil {
+		return nil, err
 	}
-	return errors.Join(err, printed)
+	for flag, value := range map[string]time.Duration{"grace": c.Grace, "delay": c.Delay, "upload-idle": c.UploadIdle, "write-timeout": c.WriteTimeout} {
+		if value <= 0 {
+			return nil, fmt.Errorf("--%s: must be more than 0", flag)
+		}
+	}
+	if c.RedirectLife < 0 {
+		return nil, errors.New("--redirect-expiry: must not be negative")
+	}
+	if c.Delay <= c.RedirectLife {
+		return nil, errors.New("--delay: must be longer than --redirect-expiry: a signed URL would outlive the object that it leads to")
+	}
+	var err error
+	if options.Policies, err = readPolicies(c.Policies); err != nil {
+		return nil, fmt.Errorf("--policies: %w", err)
+	}
+	if options.Immutable, err = registry.ParseTagPatterns(c.Immutable...); err != nil {
+		return nil, fmt.Errorf("--immutable-tags: %w", err)
+	}
+	return options, nil
 }
 
 // preview tells what would go.
-func (c *gcCommand) preview(ctx context.Context, out output, s *stores, options *gc.Options) error {
+func (c *gcCommand) preview(ctx context.Context, out output, options *gc.Options) error {
+	s, err := c.openLasting(ctx, out)
+	if err != nil {
+		return err
+	}
+	defer s.close(nil)
 	encoder := json.NewEncoder(out.stdout)
 	stats, err := gc.Preview(ctx, s.meta, options, func(finding gc.Finding) error {
 		if c.JSON {
@@ -189,14 +195,41 @@ func (c *gcCommand) preview(ctx context.Context, out output, s *stores, options 
 		_, err := fmt.Fprintln(out.stdout, finding)
 		return err
 	})
+	return errors.Join(err, c.sum(out, stats))
+}
+
+// sum tells what went, or would go, in all.
+func (c *gcCommand) sum(out output, stats gc.Stats) error {
 	if c.JSON {
-		return errors.Join(err, encoder.Encode(stats))
+		return json.NewEncoder(out.stdout).Encode(stats)
 	}
-	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s, %d manifests and %d tags would go; "+
-		"%d objects of %s that nothing names any more would be deleted, and %d uploads ended\n",
-		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Manifests+stats.Evicted, stats.Tags,
-		stats.Objects, units.BytesSize(float64(stats.ObjectBytes)), stats.Sessions)
-	return errors.Join(err, printed)
+	_, err := fmt.Fprintln(out.stdout, summary(stats, c.DryRun))
+	return err
+}
+
+// summary tells in one line what went, or would go. What there is only with policies, upstreams, deleted repositories or failures is
+// told if there is some.
+func summary(stats gc.Stats, dryRun bool) string {
+	went := "" // as in "1 contents of 1MiB would be collected, 1 objects of 1MiB deleted"
+	if dryRun {
+		went = "would be "
+	}
+	size := func(n int64) string { return units.BytesSize(float64(n)) }
+	line := fmt.Sprintf("%d contents of %s %scollected, %d objects of %s deleted, %d uploads ended",
+		stats.Contents, size(stats.Bytes), went, stats.Objects, size(stats.ObjectBytes), stats.Sessions)
+	if stats.Manifests > 0 || stats.Tags > 0 {
+		line += fmt.Sprintf(", %d manifests and %d tags deleted by policies", stats.Manifests, stats.Tags)
+	}
+	if stats.Evicted > 0 {
+		line += fmt.Sprintf(", %d manifests of upstreams with %s evicted", stats.Evicted, size(stats.EvictedBytes))
+	}
+	if stats.Drained > 0 {
+		line += fmt.Sprintf(", %d rows of deleted repositories deleted", stats.Drained)
+	}
+	if stats.Failed > 0 {
+		line += fmt.Sprintf("; %d objects could not be deleted", stats.Failed)
+	}
+	return line
 }
 
 // deleteRepositoryCommand deletes a repository in one step.
