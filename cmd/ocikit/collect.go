@@ -180,9 +180,9 @@ func (c *gcCommand) options(out output) (*gc.Options, error) {
 	return options, nil
 }
 
-// preview tells what would go.
+// preview tells what would go. It asks the index alone.
 func (c *gcCommand) preview(ctx context.Context, out output, options *gc.Options) error {
-	s, err := c.openLasting(ctx, out)
+	s, err := c.openIndex(ctx, out)
 	if err != nil {
 		return err
 	}
@@ -240,31 +240,12 @@ type deleteRepositoryCommand struct {
 
 // Run takes the repository's name away. Collectors do the rest.
 func (c *deleteRepositoryCommand) Run(ctx context.Context, out output) error {
-	if c.Objects == "" && c.Database != "" {
-		c.Objects = "file:" + c.Data // it is not looked at
-	}
-	var s settings
-	if err := errors.Join(c.parse(&s)...); err != nil {
-		return err
-	}
-	if s.volatile() {
-		return errors.New("--database: what is in another process's memory is out of reach: name the database that the servers have")
-	}
-	if err := c.requireIndex(s.database); err != nil {
-		return err
-	}
-	opened := &stores{}
-	defer opened.close(nil)
-	var err error
-	if s.database.kind == kindPostgres {
-		err = c.openPostgres(ctx, slog.New(slog.DiscardHandler), opened, s.database, newMetrics(staging.NewBudget(0)))
-	} else {
-		err = c.openSQLite(opened, s.database.path)
-	}
+	s, err := c.openIndex(ctx, out)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.blame("database", c.Database), err)
+		return err
 	}
-	err = opened.meta.DeleteRepository(ctx, c.Name)
+	defer s.close(nil)
+	err = s.meta.DeleteRepository(ctx, c.Name)
 	if errors.Is(err, store.ErrRepositoryUnknown) {
 		return fmt.Errorf("no repository is called %q", c.Name)
 	}

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -262,6 +264,35 @@ func TestSummaryTellsAllThatCounts(t *testing.T) {
 		"6 manifests of upstreams with 7MiB evicted", summary(gc.Stats{Tags: 500, Evicted: 6, EvictedBytes: 7 << 20}, true))
 }
 
+func TestDryRunAsksTheIndexAlone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, "--data="+dir, "--gc=false")
+	push(t, layer(1<<20), 1, s)
+	s.stop(t)
+	var asked atomic.Int64
+	bucket := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	t.Cleanup(bucket.Close)
+	index := "--database=sqlite:" + filepath.Join(dir, "index.sqlite")
+	for name, args := range map[string][]string{
+		"RefusesAll": {index, "--objects=s3://bucket?region=here&endpoint=" + bucket.URL},
+		"NotNamed":   {index},
+		"NoFolder":   {index, "--objects=file:/none"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			told := carriesOut(t, append(append([]string{"gc", "--dry-run"}, soon...), args...)...)
+			assert.Contains(t, told, "1 contents of 1MiB would be collected")
+			assert.Zero(t, asked.Load())
+		})
+	}
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "objects")))
+	assert.Contains(t, carriesOut(t, append([]string{"gc", "--dry-run", "--data=" + dir}, soon...)...), "1 contents of 1MiB would be collected")
+}
+
 func TestFindingOfAnAuditIsALine(t *testing.T) {
 	t.Parallel()
 	for want, finding := range map[string]gc.AuditFinding{
@@ -292,6 +323,11 @@ func TestCollectingWrongIsRefused(t *testing.T) {
 		"NegativeURLs": {[]string{"gc", "--redirect-expiry=-1s"}, "--redirect-expiry"},
 		"Immutable":    {[]string{"gc", "--immutable-tags=v?"}, "--immutable-tags"},
 		"Memory":       {[]string{"gc", "--database=memory:"}, "--objects"},
+		"DryNoIndex":   {[]string{"gc", "--dry-run"}, "--data: there is no index at "},
+		"DryNoFile":    {[]string{"gc", "--dry-run", "--database=sqlite:/none"}, "--database: there is no index at /none"},
+		"DryMemory":    {[]string{"gc", "--dry-run", "--database=memory:"}, "--database: what is in another process's memory"},
+		"DryObjects":   {[]string{"gc", "--dry-run", "--objects=s3:/bucket"}, "--objects: want file:DIR"},
+		"DryGrace":     {[]string{"gc", "--dry-run", "--grace=0s"}, "--grace"},
 		"AuditMemory":  {[]string{"audit", "--database=memory:"}, "--objects"},
 		"AuditAge":     {[]string{"audit", "--safe-age=-1s"}, "--safe-age"},
 		"Database":     {[]string{"delete-repository", "x", "--database=mysql://h"}, "--database"},
