@@ -121,8 +121,8 @@ func (c *serveCommand) startCollecting(ctx context.Context, log *slog.Logger, s 
 type gcCommand struct {
 	storeFlags
 	Grace        time.Duration `default:"24h" placeholder:"DURATION" help:"How long what no manifest refers to is kept, at least (${default}). No shorter than the servers' --gc-grace, by which they promise clients that what is there stays; shorter than a push takes, it makes pushes fail."`
-	Delay        time.Duration `default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten, for reads under way (${default}). Longer than signed URLs work."`
-	RedirectLife time.Duration `name:"redirect-expiry" default:"0s" placeholder:"DURATION" help:"How long a signed URL works, as the servers were told; 0: they sign none (${default})."`
+	Delay        time.Duration `default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten, for reads under way (${default}). Longer than --redirect-expiry."`
+	RedirectLife time.Duration `name:"redirect-expiry" default:"15m" placeholder:"DURATION" help:"How long a signed URL works, as the servers were told; 0s: they sign none, and --delay may be shorter (${default})."`
 	UploadIdle   time.Duration `default:"24h" placeholder:"DURATION" help:"How long an upload without activity can be continued, as the servers were told (${default})."`
 	WriteTimeout time.Duration `default:"15m" placeholder:"DURATION" help:"How long one request to the objects may take, as the servers were told (${default})."`
 	Policies     string        `type:"path" placeholder:"FILE" help:"What else may be deleted where, by age and number, and what never (YAML)."`
@@ -168,7 +168,8 @@ func (c *gcCommand) options(out output) (*gc.Options, error) {
 		return nil, errors.New("--redirect-expiry: must not be negative")
 	}
 	if c.Delay <= c.RedirectLife {
-		return nil, errors.New("--delay: must be longer than --redirect-expiry: a signed URL would outlive the object that it leads to")
+		return nil, fmt.Errorf("--delay: must be longer than --redirect-expiry, %v: a signed URL would outlive the object that it leads to; "+
+			"if the servers sign none, say so with --redirect-expiry=0s", c.RedirectLife)
 	}
 	var err error
 	if options.Policies, err = readPolicies(c.Policies); err != nil {

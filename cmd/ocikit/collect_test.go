@@ -31,7 +31,7 @@ func carriesOut(t *testing.T, args ...string) string {
 }
 
 // soon makes everything due at once.
-var soon = []string{"--grace=1ns", "--delay=1ns"}
+var soon = []string{"--grace=1ns", "--delay=1ns", "--redirect-expiry=0s"}
 
 func TestCollectingByHandBesideAServer(t *testing.T) {
 	t.Parallel()
@@ -319,7 +319,8 @@ func TestCollectingWrongIsRefused(t *testing.T) {
 		"DeleteNoFile": {[]string{"delete-repository", "x"}, "--data: there is no index at "},
 		"NoGrace":      {[]string{"gc", "--grace=0s"}, "--grace"},
 		"NegativeTime": {[]string{"gc", "--delay=-1s"}, "--delay"},
-		"LongURLs":     {[]string{"gc", "--delay=1h", "--redirect-expiry=1h"}, "--delay: must be longer than --redirect-expiry"},
+		"LongURLs":     {[]string{"gc", "--delay=1h", "--redirect-expiry=1h"}, "--delay: must be longer than --redirect-expiry, 1h0m0s: "},
+		"DefaultURLs":  {[]string{"gc", "--delay=15m"}, "say so with --redirect-expiry=0s"},
 		"NegativeURLs": {[]string{"gc", "--redirect-expiry=-1s"}, "--redirect-expiry"},
 		"Immutable":    {[]string{"gc", "--immutable-tags=v?"}, "--immutable-tags"},
 		"Memory":       {[]string{"gc", "--database=memory:"}, "--objects"},

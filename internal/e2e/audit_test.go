@@ -78,7 +78,8 @@ func TestAuditFindsAndRepairsWhatIsPlanted(t *testing.T) {
 			require.NoError(t, err, d.kind)
 			require.True(t, bytes.Equal(d.content, got), "%s: the next push heals it", d.kind)
 		}
-		servertest.RunEnv(t, shared.credentials(), "gc", "--delay=1ns", "--write-timeout=1ns", "--database", shared.database, "--objects", shared.objectsURL(route{}))
+		servertest.RunEnv(t, shared.credentials(), "gc", "--delay=1ns", "--redirect-expiry=0s", "--write-timeout=1ns",
+			"--database", shared.database, "--objects", shared.objectsURL(route{}))
 		report, _ = a.audit(t)
 		assert.Empty(t, report.Findings)
 		assert.EqualValues(t, len(damages), report.Objects)
