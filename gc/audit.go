@@ -32,7 +32,7 @@ type AuditOptions struct {
 	// whose object is missing or is not what it should be, so that it reads as absent, and the next push of it heals it;
 	// unmarks content whose object is there, and right; and aborts unfinished multipart uploads of content's keys.
 	Repair  bool
-	Force   bool          // repair also with an index that names none of the objects, which is refused with ErrUnrelated otherwise
+	Force   bool          // repair also what seems to be of two registries, which is refused with ErrUnrelated otherwise
 	SafeAge time.Duration // younger objects that no row knows are left alone; default DefaultSafeAge
 
 	// Found is told of every finding as it is made, on the caller's goroutine; an error of it ends the audit. nil: they are
@@ -57,7 +57,7 @@ const (
 	AuditWrongData AuditKind = "data"      // content whose object has other bytes
 	AuditFound     AuditKind = "found"     // content that is marked as missing, whose object is there, and right
 	AuditMultipart AuditKind = "multipart" // an unfinished multipart upload of a key that nobody writes to
-	AuditBroken    AuditKind = "broken"    // a manifest that cannot be pulled whole, because of content that is missing or wrong
+	AuditBroken    AuditKind = "broken"    // a manifest that cannot be pulled whole, because of content that is missing or wrong, its own or a manifest's below it
 )
 
 // AuditFinding is something that does not fit.
@@ -87,8 +87,10 @@ type AuditReport struct {
 	Done     bool              `json:"done"`           // there is nothing after it
 }
 
-// ErrUnrelated is told by [Audit] instead of condemning all that is stored.
-var ErrUnrelated = errors.New("the index names none of the objects that are stored")
+// ErrUnrelated is told by [Audit] instead of condemning all that is stored, or marking all content as missing: the index names none
+// of the first objects, or none of the first contents that are not marked has its object. An audit that goes on after a key looks
+// at the beginning, too. A small registry that has lost all its objects looks the same, and is repaired by force.
+var ErrUnrelated = errors.New("the index and the objects seem to be of two registries")
 
 // Audit compares all objects with the index, in the order of their keys, a batch of each at a time, while everything else goes
 // on. What does not fit is looked at again before it is reported, in the order in which events make it: an object is deleted
@@ -134,39 +136,6 @@ type audit struct {
 	options AuditOptions
 	limiter limiter
 	report  AuditReport
-}
-
-// related fails if a repair would condemn the objects of another index: if there are some, and not the first of them is known.
-func (a *audit) related(ctx context.Context) error {
-	if !a.options.Repair || a.options.Force {
-		return nil
-	}
-	rows, err := a.meta.StoredContents(ctx, "", 1)
-	if err != nil {
-		return fmt.Errorf("list contents: %w", err)
-	}
-	if len(rows) > 0 {
-		return nil
-	}
-	objects, err := a.objects.List(ctx, "", "", a.options.Batch)
-	if err != nil {
-		return fmt.Errorf("list objects: %w", err)
-	}
-	if len(objects) == 0 {
-		return nil
-	}
-	keys := make([]store.Key, len(objects))
-	for i, o := range objects {
-		keys[i] = o.Key
-	}
-	unknown, err := a.meta.UnknownKeys(ctx, keys)
-	if err != nil {
-		return fmt.Errorf("look for keys: %w", err)
-	}
-	if len(unknown) == len(keys) {
-		return ErrUnrelated
-	}
-	return nil
 }
 
 // run merges the two listings, which both come in the order of keys.

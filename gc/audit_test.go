@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -129,6 +130,47 @@ func TestAuditFindsEachPlantedFault(t *testing.T) {
 	}
 }
 
+func TestAuditReportsIndexesOverBrokenManifestsOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		ctx := t.Context()
+		layer := w.push(t, repository, "layer")
+		for _, name := range []string{"team/other", "team/whole"} {
+			_, err := w.meta.Mount(ctx, layer.Digest, repository, name)
+			require.NoError(t, err)
+		}
+		amd := w.put(t, manifest{text: "amd64", layers: []digest.Digest{layer.Digest}})
+		arm := w.put(t, manifest{text: "arm64", layers: []digest.Digest{layer.Digest}})
+		index := w.put(t, manifest{text: "index", children: []digest.Digest{amd, arm}})
+		nested := w.put(t, manifest{text: "nested", children: []digest.Digest{index, amd}})
+		both := w.put(t, manifest{text: "both", children: []digest.Digest{nested}, layers: []digest.Digest{layer.Digest}})
+		w.put(t, manifest{text: "signature", subject: index})
+		w.put(t, manifest{text: "sound"})
+		other := w.put(t, manifest{repository: "team/other", text: "arm64", layers: []digest.Digest{layer.Digest}})
+		otherIndex := w.put(t, manifest{repository: "team/other", text: "of others", children: []digest.Digest{other}})
+		w.put(t, manifest{repository: "team/whole", text: "amd64"}) // the same digest, without what is lost
+		w.put(t, manifest{repository: "team/whole", text: "index", children: []digest.Digest{amd}})
+		require.NoError(t, w.objects.Delete(ctx, []store.Key{layer.Key}))
+
+		found, report := w.audit(t, gc.AuditOptions{})
+		var broken []store.ManifestAt
+		for _, f := range found {
+			if f.Kind == gc.AuditBroken {
+				broken = append(broken, store.ManifestAt{Repository: f.Repository, Digest: f.Manifest})
+				assert.Equal(t, layer.Digest, f.Digest)
+				assert.Equal(t, layer.Key, f.Key)
+			}
+		}
+		require.ElementsMatch(t, []store.ManifestAt{
+			{Repository: repository, Digest: amd}, {Repository: repository, Digest: arm}, {Repository: repository, Digest: index},
+			{Repository: repository, Digest: nested}, {Repository: repository, Digest: both},
+			{Repository: "team/other", Digest: other}, {Repository: "team/other", Digest: otherIndex},
+		}, broken)
+		require.Equal(t, map[gc.AuditKind]int{gc.AuditMissing: 1, gc.AuditBroken: 7}, report.Findings)
+	})
+}
+
 func TestAuditTellsHowFarItHasReadALargeObject(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -165,6 +207,124 @@ func TestAuditDoesNotRepairWhatAnotherIndexMayKnow(t *testing.T) {
 		_, report = other.audit(t, gc.AuditOptions{Repair: true})
 		require.Zero(t, report.Objects, "a registry that is empty has nothing to be refused for")
 	})
+}
+
+// of is the index of one world over the objects of another.
+func (w *world) of(objects *world) *world {
+	return &world{meta: w.meta, objects: objects.objects, calls: map[string]int{}}
+}
+
+func (w *world) requireUnrelated(t *testing.T, opts gc.AuditOptions) {
+	t.Helper()
+	opts.Repair = true
+	_, err := gc.Audit(t.Context(), w.meta, w.objects, &opts)
+	require.ErrorIs(t, err, gc.ErrUnrelated)
+	require.Empty(t, w.garbage(t), "nothing is condemned")
+	rows, err := w.meta.StoredContents(t.Context(), "", 1<<20)
+	require.NoError(t, err)
+	require.False(t, slices.ContainsFunc(rows, func(row store.StoredContent) bool { return row.Missing }), "nothing is marked")
+}
+
+func TestAuditDoesNotRepairTwoRegistries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs, empty := newWorld(), newWorld(), newWorld()
+		for i := range 150 {
+			ours.push(t, repository, text(i))
+			theirs.push(t, repository, text(i))
+		}
+		foreign := newWorld()
+		foreign.write(t, "backups/2026", "foreign")
+		staged := newWorld()
+		staged.write(t, store.NewUploadKey(store.NewID()), "of somebody else's upload")
+		time.Sleep(48 * time.Hour)
+		last := ours.stored(t)[149].Key
+		for what, objects := range map[string]*world{"AnotherBucket": theirs, "NoObject": empty, "NoneOfAStore": foreign} {
+			for _, opts := range []gc.AuditOptions{{}, {Batch: 1}, {After: last}} {
+				t.Log(what, opts.Batch, opts.After)
+				ours.of(objects).requireUnrelated(t, opts)
+			}
+		}
+		empty.of(staged).requireUnrelated(t, gc.AuditOptions{})
+		_, report := ours.audit(t, gc.AuditOptions{Repair: true, After: last})
+		require.Empty(t, report.Findings)
+
+		require.NoError(t, ours.objects.Delete(t.Context(), keysOf(ours.stored(t)[:149])))
+		found, _ := ours.audit(t, gc.AuditOptions{})
+		require.Len(t, found, 149)
+		ours.requireUnrelated(t, gc.AuditOptions{})
+		_, report = ours.audit(t, gc.AuditOptions{Repair: true, Force: true})
+		require.Equal(t, 149, report.Repaired)
+		_, report = ours.audit(t, gc.AuditOptions{Repair: true})
+		require.Equal(t, 149, report.Findings[gc.AuditMissing], "what is marked as missing is not expected to be there")
+		require.NoError(t, ours.objects.Delete(t.Context(), []store.Key{last}))
+		ours.audit(t, gc.AuditOptions{Repair: true, Force: true})
+		_, report = ours.audit(t, gc.AuditOptions{Repair: true})
+		require.Zero(t, report.Repaired, "where all is marked there is nothing left to be refused for")
+	})
+}
+
+func TestAuditRepairsASmallRegistry(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		kept, lost := w.push(t, repository, "kept"), w.push(t, repository, "lost")
+		require.NoError(t, w.objects.Delete(t.Context(), []store.Key{lost.Key}))
+		w.write(t, "blobs/00000000-0000-0000-0000-000000000000", "orphan")
+		time.Sleep(48 * time.Hour)
+		_, report := w.audit(t, gc.AuditOptions{Batch: 1, Repair: true})
+		require.Equal(t, 2, report.Repaired, "one object that is named, and one content that has its object, are enough")
+
+		require.NoError(t, w.objects.Delete(t.Context(), []store.Key{kept.Key}))
+		_, err := gc.Audit(t.Context(), w.meta, w.objects, &gc.AuditOptions{Repair: true})
+		require.ErrorIs(t, err, gc.ErrUnrelated, "one that has lost all its objects may as well be another")
+		_, report = w.audit(t, gc.AuditOptions{Repair: true, Force: true})
+		require.Equal(t, 1, report.Repaired)
+	})
+}
+
+func TestAuditOfAnUploadOrOfWhatIsCollectedMeanwhileIsNotRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		id, key := store.NewID(), store.NewBlobKey()
+		require.NoError(t, w.meta.CreateSession(t.Context(), id, repository, ""))
+		_, err := w.meta.ClaimSession(t.Context(), store.Claim{
+			SessionRef: store.SessionRef{ID: id, Repository: repository}, Reserve: store.Reservation{Blob: key},
+		})
+		require.NoError(t, err)
+		w.write(t, key, "under way")
+		_, report := w.audit(t, gc.AuditOptions{Repair: true, SafeAge: time.Nanosecond})
+		require.Empty(t, report.Findings, "the only object is an upload's")
+
+		w = newWorld()
+		content := w.push(t, repository, "the only content")
+		require.NoError(t, w.meta.DeleteContent(t.Context(), repository, content.Digest))
+		time.Sleep(24 * time.Hour)
+		listed := 0
+		hook := storetest.Hook{After: func(_ context.Context, method string, err error) error {
+			if method == "List" {
+				if listed++; listed == 1 {
+					w.once(t, nil)
+					time.Sleep(time.Hour)
+					w.once(t, nil)
+				}
+			}
+			return err
+		}}
+		ended, err := gc.Audit(t.Context(), w.meta, storetest.HookObjects(w.objects, hook), &gc.AuditOptions{Repair: true})
+		require.NoError(t, err)
+		require.Empty(t, ended.Findings)
+		require.Empty(t, w.stored(t), "it was collected after it was listed")
+	})
+}
+
+func keysOf(objects []store.Object) []store.Key {
+	keys := make([]store.Key, len(objects))
+	for i, o := range objects {
+		keys[i] = o.Key
+	}
+	return keys
 }
 
 func TestAuditRepairsWhatCanBe(t *testing.T) {

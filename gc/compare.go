@@ -243,28 +243,6 @@ func (a *audit) row(ctx context.Context, row store.StoredContent) (store.StoredC
 	return page[0], nil
 }
 
-// dependents reports the manifests that content which is missing or wrong breaks.
-func (a *audit) dependents(ctx context.Context, row store.StoredContent) error {
-	var after store.ManifestAt
-	for {
-		page, err := a.meta.Dependents(ctx, row.Digest, after, records)
-		if err != nil {
-			return fmt.Errorf("manifests that refer to %s: %w", row.Digest, err)
-		}
-		for _, after = range page {
-			err := a.find(AuditFinding{
-				Kind: AuditBroken, Key: row.Key, Digest: row.Digest, Repository: after.Repository, Manifest: after.Digest,
-			})
-			if err != nil {
-				return err
-			}
-		}
-		if len(page) < records {
-			return nil
-		}
-	}
-}
-
 // multiparts looks for unfinished multipart uploads of content's key: a Begin was sent twice, by a driver that repeats what it got no
 // answer to, or on the way. Content is finished, so nobody needs them.
 func (a *audit) multiparts(ctx context.Context, row store.StoredContent) error {

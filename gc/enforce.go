@@ -2,6 +2,7 @@ package gc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -24,32 +25,40 @@ func (s *policyStep) due() bool {
 	return len(s.policies) > 0 && (s.left != nil || !time.Now().Before(s.next))
 }
 
+// run runs them over some repositories. One that fails is left to the next run, so that those behind it are met; it is told when
+// the batch is over. While the index is away, all of them would fail: then it stays where it is.
 func (s *policyStep) run(ctx context.Context, done *Stats) (got gain, err error) {
 	if s.left == nil {
 		s.left, s.page, s.after = s.policies.unmatched(), nil, ""
 	}
+	var failed []error
 	for began := time.Now(); time.Since(began) < fast; {
 		if len(s.page) == 0 {
 			if s.page, err = s.meta.Repositories(ctx, s.after, records); err != nil {
-				return nothing, fmt.Errorf("list repositories: %w", err)
+				return nothing, errors.Join(fmt.Errorf("list repositories: %w", err), firstOf("policies", failed))
 			}
 			if len(s.page) == 0 {
 				s.end(ctx)
-				return some, nil
+				return some, firstOf("policies", failed)
 			}
 			s.after = s.page[len(s.page)-1]
 		}
 		repository := s.page[0]
 		if store.IsMirror(repository) { // and so are all that come after it
 			s.end(ctx)
-			return some, nil
+			return some, firstOf("policies", failed)
 		}
-		if err := s.enforce(ctx, repository, s.left.see(repository), done); err != nil {
-			return nothing, err
+		err := s.enforce(ctx, repository, s.left.see(repository), done)
+		if errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil {
+			return nothing, errors.Join(err, firstOf("policies", failed))
+		}
+		if err != nil {
+			failed = append(failed, err)
+			s.left.miss(repository)
 		}
 		s.page = s.page[1:]
 	}
-	return filled, nil
+	return filled, firstOf("policies", failed)
 }
 
 // end ends a run over all repositories, and says what of the policies has matched nothing.

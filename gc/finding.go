@@ -21,6 +21,9 @@ const (
 	FindUpload   FindingKind = "upload"   // that has outlived its life
 	FindObject   FindingKind = "object"   // that the index has stopped naming, and whose delay is over
 	FindPattern  FindingKind = "pattern"  // of a policy, that matches nothing: nothing goes, or stays, by it
+
+	// FindRepository is told once, without a name: repositories that were deleted are still there in part.
+	FindRepository FindingKind = "repository"
 )
 
 // Finding is one thing that would go, and why.

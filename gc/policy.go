@@ -59,15 +59,15 @@ type TagRule struct {
 	OlderThan time.Duration
 
 	// Everything says again that all tags that the rule matches may go. It is needed with KeepLast 0, if the rule matches every
-	// tag or OlderThan is 0.
+	// tag or OlderThan is less than a day, whatever [Policy].KeepPulledWithin says: what was just pushed may not have been pulled.
 	Everything bool
 }
 
 // mostLast bounds what a rule has to remember.
 const mostLast = 10_000
 
-// leastUntagged is an age of manifests without tags that need not be said twice.
-const leastUntagged = 24 * time.Hour
+// leastAge is an age of manifests without tags, and of tags, that need not be said twice.
+const leastAge = 24 * time.Hour
 
 // ValidatePolicies checks policies as [Run] does. Its errors name the field, and tell all that is wrong.
 func ValidatePolicies(all []Policy) error {
@@ -120,7 +120,7 @@ func compilePolicy(field string, from Policy) (*policy, error) {
 	p.repositories = compile("repositories", from.Repositories)
 	p.keep = compile("keep", from.Keep)
 	check(from.UntaggedOlderThan >= 0, "untaggedOlderThan", "%v is negative", from.UntaggedOlderThan)
-	hasty := from.UntaggedOlderThan > 0 && from.UntaggedOlderThan < leastUntagged
+	hasty := from.UntaggedOlderThan > 0 && from.UntaggedOlderThan < leastAge
 	check(from.Everything || !hasty, "everything",
 		"untaggedOlderThan could delete everything that was pushed by digest: let it be a day at least, or say so with everything: true")
 	check(from.KeepPulledWithin >= 0, "keepPulledWithin", "%v is negative", from.KeepPulledWithin)
@@ -131,8 +131,11 @@ func compilePolicy(field string, from Policy) (*policy, error) {
 		check(rule.KeepLast >= 0 && rule.KeepLast <= mostLast, name("keepLast"), "%d is not between 0 and %d", rule.KeepLast, mostLast)
 		check(rule.OlderThan >= 0, name("olderThan"), "%v is negative", rule.OlderThan)
 		match := compile(name("match"), rule.Match)
-		risky := rule.KeepLast == 0 && (rule.OlderThan == 0 || slices.ContainsFunc(match, pattern.matchesAll))
-		check(rule.Everything || !risky, name("everything"), "the rule could delete everything: keep some with keepLast, or say so with everything: true")
+		all := slices.ContainsFunc(match, pattern.matchesAll)
+		check(rule.Everything || rule.KeepLast != 0 || !all, name("everything"),
+			"the rule could delete everything: keep some with keepLast, or say so with everything: true")
+		check(rule.Everything || rule.KeepLast != 0 || all || rule.OlderThan >= leastAge, name("everything"),
+			"the rule could delete everything that it matches: let olderThan be a day at least, keep some with keepLast, or say so with everything: true")
 		p.rules[i] = tagRule{rule, match}
 	}
 	return p, errors.Join(errs...)

@@ -34,11 +34,17 @@ func TestPolicyThatCouldDeleteEverythingIsRefusedUnlessSaidTwice(t *testing.T) {
 	}
 	for _, r := range []gc.TagRule{
 		{Match: []string{"**"}, OlderThan: day, Everything: true}, {Match: []string{"pr-*"}, Everything: true},
-		{Match: []string{"**"}, KeepLast: 1}, {Match: []string{"pr-*"}, OlderThan: day},
+		{Match: []string{"**"}, KeepLast: 1}, {Match: []string{"pr-*"}, OlderThan: day}, {Match: []string{"pr-*"}, OlderThan: time.Second, Everything: true},
 	} {
 		assert.NoError(t, gc.ValidatePolicies(rule(r)))
 	}
 	assert.NoError(t, gc.ValidatePolicies([]gc.Policy{{Repositories: []string{"**"}, UntaggedOlderThan: time.Second, Everything: true}}))
+	for _, age := range []time.Duration{time.Second, day - 1} {
+		hasty := rule(gc.TagRule{Match: []string{"v*"}, OlderThan: age})
+		hasty[0].KeepPulledWithin = 30 * day
+		assert.ErrorContains(t, gc.ValidatePolicies(hasty),
+			"policies[0].tags[0].everything: the rule could delete everything that it matches: let olderThan be a day at least", age)
+	}
 }
 
 func TestPoliciesAreParsedStrictly(t *testing.T) {
@@ -68,23 +74,24 @@ policies:
 	require.NoError(t, err)
 	require.Empty(t, none)
 	for text, want := range map[string]string{
-		"policies: [{repositories: [a], untaggedOlderthan: 3d}]":               "untaggedOlderthan",
-		"policies: [{repositories: [a], untaggedOlderThan: 3}]":                `policies[0].untaggedOlderThan: age "3"`,
-		"policies: [{repositories: [a], keepPulledWithin: 3 days}]":            `policies[0].keepPulledWithin: age "3 days"`,
-		"policies: [{repositories: [a], untaggedOlderThan: 1s}]":               "policies[0].everything: untaggedOlderThan could",
-		"policies: [{repositories: [a], keepPulledWithin: -3d}]":               `policies[0].keepPulledWithin: age "-3d"`,
-		"policies: [{repositories: [a], tags: [{match: [a], olderThan: x}]":    "",
-		"policies: [{repositories: [a], tags: [{match: [a], olderThan: x}]}]":  `policies[0].tags[0].olderThan: age "x"`,
-		"policies: [{repositories: [a], tags: [{match: [a]}]}]":                "policies[0].tags[0].everything",
-		"policies: [{repositories: [a], tags: [{match: [a], keepLast: 5d}]}]":  `policies[0].tags[0].keepLast: want a whole number, not "5d"`,
-		"policies: [{repositories: [a], tags: [{match: [a], keepLast: [1]}]}]": `policies[0].tags[0].keepLast: want a whole number, not a list`,
-		"policies: [{repositories: [a]}, {untaggedOlderThan: [3d]}]":           "policies[1].untaggedOlderThan: want an age such as 30d, not a list",
-		"policies: [{repositories: [a], keepPulledWithin: {days: 3}}]":         "policies[0].keepPulledWithin: want an age such as 30d, not a mapping",
-		"policies: [{repositories: a}]":                                        `policies[0].repositories: want a list of patterns, not "a"`,
-		"policies: [{repositories: [[a]]}]":                                    "policies[0].repositories[0]: want a pattern, not a list",
-		"policies: [{repositories: [a], cascade: sometimes}]":                  `policies[0].cascade: want true or false, not "sometimes"`,
-		"policies: [{repositories: [a], tags: {match: [a]}}]":                  "policies[0].tags: want a list of rules, not a mapping",
-		"policies: [{repositories: [a], tags: [v*]}]":                          `policies[0].tags[0]: want a rule for tags, with match and so on, not "v*"`,
+		"policies: [{repositories: [a], untaggedOlderthan: 3d}]":                "untaggedOlderthan",
+		"policies: [{repositories: [a], untaggedOlderThan: 3}]":                 `policies[0].untaggedOlderThan: age "3"`,
+		"policies: [{repositories: [a], keepPulledWithin: 3 days}]":             `policies[0].keepPulledWithin: age "3 days"`,
+		"policies: [{repositories: [a], untaggedOlderThan: 1s}]":                "policies[0].everything: untaggedOlderThan could",
+		"policies: [{repositories: [a], keepPulledWithin: -3d}]":                `policies[0].keepPulledWithin: age "-3d"`,
+		"policies: [{repositories: [a], tags: [{match: [a], olderThan: x}]":     "",
+		"policies: [{repositories: [a], tags: [{match: [a], olderThan: x}]}]":   `policies[0].tags[0].olderThan: age "x"`,
+		"policies: [{repositories: [a], tags: [{match: [a]}]}]":                 "policies[0].tags[0].everything",
+		"policies: [{repositories: [a], tags: [{match: [v*], olderThan: 1s}]}]": "policies[0].tags[0].everything: the rule could",
+		"policies: [{repositories: [a], tags: [{match: [a], keepLast: 5d}]}]":   `policies[0].tags[0].keepLast: want a whole number, not "5d"`,
+		"policies: [{repositories: [a], tags: [{match: [a], keepLast: [1]}]}]":  `policies[0].tags[0].keepLast: want a whole number, not a list`,
+		"policies: [{repositories: [a]}, {untaggedOlderThan: [3d]}]":            "policies[1].untaggedOlderThan: want an age such as 30d, not a list",
+		"policies: [{repositories: [a], keepPulledWithin: {days: 3}}]":          "policies[0].keepPulledWithin: want an age such as 30d, not a mapping",
+		"policies: [{repositories: a}]":                                         `policies[0].repositories: want a list of patterns, not "a"`,
+		"policies: [{repositories: [[a]]}]":                                     "policies[0].repositories[0]: want a pattern, not a list",
+		"policies: [{repositories: [a], cascade: sometimes}]":                   `policies[0].cascade: want true or false, not "sometimes"`,
+		"policies: [{repositories: [a], tags: {match: [a]}}]":                   "policies[0].tags: want a list of rules, not a mapping",
+		"policies: [{repositories: [a], tags: [v*]}]":                           `policies[0].tags[0]: want a rule for tags, with match and so on, not "v*"`,
 		"[]":                            "the file: want a mapping with the key policies, not a list",
 		"policies: {repositories: [a]}": "policies: want a list of policies, not a mapping",
 		"policies: [{repositories: [a], keeep: [a], tags: &t 5}, {tags: *t}]": "policies[1].tags: want a list of rules",

@@ -1,8 +1,11 @@
 package gc_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -276,7 +279,76 @@ func TestWhatIsPushedOrPulledSinceItWasJudgedStays(t *testing.T) {
 	}
 }
 
-func TestPolicyThatFailsGoesOnWithTheSameRepository(t *testing.T) {
+func TestPoliciesGoOnPastARepositoryThatFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 5 {
+			w.put(t, manifest{repository: fmt.Sprint("team/", i), text: "a", tags: []string{"v1"}})
+			w.put(t, manifest{repository: fmt.Sprint("team/", i), text: "b"})
+		}
+		time.Sleep(10 * day)
+		listed := 0
+		broken := func(method string) error {
+			if method == "ManifestRecords" {
+				if listed++; listed == 2 || listed == 4 {
+					return errors.New("a row that cannot be read")
+				}
+			}
+			return nil
+		}
+		w.failOn(broken)
+		opts := with(gc.Policy{
+			Repositories: []string{"**"}, UntaggedOlderThan: day, Tags: []gc.TagRule{{Match: []string{"v*"}, OlderThan: 100 * day}},
+		})
+		stats, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), opts)
+		require.ErrorContains(t, err, "team/1: ", "the error names a repository that failed")
+		require.ErrorContains(t, err, "2 failed", "the error says how many did")
+		require.Equal(t, 3, stats.Manifests)
+		for i := range 5 {
+			require.Equal(t, i == 1 || i == 3, w.hasManifest(t, fmt.Sprint("team/", i), "b"), i)
+		}
+
+		ctx, cancel := context.WithCancel(t.Context())
+		listed = 0
+		opts.PolicyPause, opts.Pause = time.Hour, time.Minute
+		ended := make(chan error)
+		go func() { ended <- gc.Run(ctx, w.index(), w.hookedObjects(), opts) }()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		require.Equal(t, 5, listed, "a run meets each repository once")
+		require.True(t, w.hasManifest(t, "team/3", "b"))
+		w.failOn(nil)
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		require.False(t, w.hasManifest(t, "team/1", "b"), "the next run meets what failed again")
+		require.False(t, w.hasManifest(t, "team/3", "b"), "the next run meets what failed again")
+		cancel()
+		require.NoError(t, <-ended)
+	})
+}
+
+func TestTagsOfARepositoryThatFailsAreNotSaidToMatchNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.put(t, manifest{repository: "team/app", text: "a", tags: []string{"v1"}})
+		w.failOn(func(method string) error {
+			if method == "TagRecords" {
+				return errors.New("a row that cannot be read")
+			}
+			return nil
+		})
+		var log bytes.Buffer
+		opts := with(gc.Policy{Repositories: []string{"team/*"}, Tags: []gc.TagRule{{Match: []string{"v*"}, KeepLast: 1}}})
+		opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		_, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), opts)
+		require.ErrorContains(t, err, "team/app")
+		require.NotContains(t, log.String(), "match nothing")
+	})
+}
+
+func TestPoliciesStayWithARepositoryWhileTheIndexIsAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -288,7 +360,7 @@ func TestPolicyThatFailsGoesOnWithTheSameRepository(t *testing.T) {
 		w.failOn(func(method string) error {
 			if method == "ExpireManifest" && failures < 1 {
 				failures++
-				return errors.New("away")
+				return store.ErrUnavailable
 			}
 			return nil
 		})

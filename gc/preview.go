@@ -14,8 +14,9 @@ import (
 // it ends the preview. The stats count the uploads that would be ended, and the tombstones that would go, which are only
 // counted; the links, contents and their bytes that a review would take; the objects that would be deleted, whose content has gone
 // already, and their bytes as far as they are known; the tags and manifests that policies would let go, and the manifests that
-// would be evicted. What would only follow later is not told: contents of manifests that go now have a grace to come, and objects
-// of contents and uploads that go now a delay.
+// would be evicted. That repositories which were deleted would be taken apart is told once, and not counted. What would only follow
+// later is not told: contents of manifests and repositories that go now have a grace to come, and objects of contents and uploads that
+// go now a delay.
 //
 // It holds a page at a time, and beside it the digests of contents that several repositories, or none any more, had a link to,
 // of referrers that go with their subject, and of manifests that would be evicted.
@@ -25,7 +26,7 @@ func Preview(ctx context.Context, meta Index, opts *Options, each func(Finding) 
 		return Stats{}, err
 	}
 	p := preview{collector: c, each: each, now: time.Now(), counted: map[digest.Digest]struct{}{}, follow: map[store.ManifestAt]struct{}{}}
-	for _, look := range []func(context.Context) error{p.sessions, p.candidates, p.garbage, p.repositories, p.evictions} {
+	for _, look := range []func(context.Context) error{p.sessions, p.candidates, p.deleted, p.garbage, p.repositories, p.evictions} {
 		if err := look(ctx); err != nil {
 			return p.stats, err
 		}

@@ -42,6 +42,17 @@ func outlived(s store.Outlived, life store.Life) string {
 	return "nobody has written to it since " + stamp(s.Touched)
 }
 
+// deleted tells that repositories which were deleted would be drained. How much of them is left nobody has counted.
+func (p *preview) deleted(ctx context.Context) error {
+	work, err := p.workDue(ctx)
+	if err != nil || !work.Repositories {
+		return err
+	}
+	return p.tell(Finding{
+		Kind: FindRepository, Reason: "what is left of deleted ones would be taken apart, and what only they had follow after its grace",
+	})
+}
+
 // garbage tells which objects would be deleted from the store.
 func (p *preview) garbage(ctx context.Context) error {
 	take := store.Take{Delay: p.options.Delay, Unfinished: p.options.unfinished(), Limit: p.options.Batch}

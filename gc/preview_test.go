@@ -80,6 +80,25 @@ func TestPreviewTellsWhatWouldGo(t *testing.T) {
 	})
 }
 
+func TestPreviewTellsOfDeletedRepositories(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for _, name := range []string{"team/first", "team/second"} {
+			w.push(t, name, "in "+name)
+			require.NoError(t, w.meta.DeleteRepository(t.Context(), name))
+		}
+		found, stats := w.preview(t, nil)
+		require.Equal(t, []gc.Finding{{
+			Kind: gc.FindRepository, Reason: "what is left of deleted ones would be taken apart, and what only they had follow after its grace",
+		}}, found, "told once")
+		require.Zero(t, stats)
+		require.Positive(t, w.once(t, nil).Drained)
+		found, _ = w.preview(t, nil)
+		require.Empty(t, found, "nothing of them is left")
+	})
+}
+
 func TestPreviewEndsWithTheCallersError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -106,6 +125,7 @@ func TestFindingIsALine(t *testing.T) {
 		Kind: gc.FindUpload, Repository: repository, ID: "1234", Size: 7, Reason: "why",
 	}.String())
 	require.Equal(t, "object blobs/x (7 bytes): why", gc.Finding{Kind: gc.FindObject, Key: "blobs/x", Size: 7, Reason: "why"}.String())
+	require.Equal(t, "repository: why", gc.Finding{Kind: gc.FindRepository, Reason: "why"}.String())
 }
 
 var cascading = &gc.Options{Policies: []gc.Policy{{Repositories: []string{"team/*"}, Cascade: true}}}

@@ -174,7 +174,7 @@ func (j *judgement) hasSubject(ctx context.Context, subject digest.Digest) (bool
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for subject %s: %w", subject, err)
+		return false, fmt.Errorf("look for subject %s in %s: %w", subject, j.repository, err)
 	}
 	return true, nil
 }

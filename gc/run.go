@@ -160,15 +160,23 @@ func (c *collector) take(ctx context.Context, s *step) gain {
 
 // look asks what is due.
 func (c *collector) look(ctx context.Context, done *Stats) (gain, error) {
-	work, err := c.meta.Due(ctx, store.Deadlines{
-		Grace: c.options.Grace, Delay: c.options.Delay, Unfinished: c.options.unfinished(), Life: c.options.Life,
-	})
+	work, err := c.workDue(ctx)
 	if err != nil {
-		return nothing, fmt.Errorf("look for work: %w", err)
+		return nothing, err
 	}
 	done.Rounds = 1
 	c.work = work
 	return nothing, nil
+}
+
+func (c *collector) workDue(ctx context.Context) (store.Work, error) {
+	work, err := c.meta.Due(ctx, store.Deadlines{
+		Grace: c.options.Grace, Delay: c.options.Delay, Unfinished: c.options.unfinished(), Life: c.options.Life,
+	})
+	if err != nil {
+		return work, fmt.Errorf("look for work: %w", err)
+	}
+	return work, nil
 }
 
 // drain deletes rows of repositories that were deleted.

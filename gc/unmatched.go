@@ -61,6 +61,16 @@ func (u *unmatched) see(repository string) (seeTag func(name string)) {
 	return seeTag
 }
 
+// miss takes off what might have matched tags of a repository, which could not be looked at.
+func (u *unmatched) miss(repository string) {
+	for i, policy := range u.policies {
+		if policy.repositories.match(repository) {
+			clear(u.met[i].tags)
+			return
+		}
+	}
+}
+
 // takeOff deletes the patterns that match a name.
 func takeOff(left map[string]pattern, name string) {
 	maps.DeleteFunc(left, func(_ string, p pattern) bool { return p.expr.MatchString(name) })

@@ -17,7 +17,7 @@ import (
 type auditCommand struct {
 	storeFlags
 	Repair     bool          `help:"Condemn objects that nobody knows, mark content whose object is missing or wrong so that the next push heals it, and abort what is unfinished."`
-	Force      bool          `help:"Repair even if the index names none of the objects that are there: it may be another registry's."`
+	Force      bool          `help:"Repair even if the index names none of the first objects, or none of the first contents has its object: they may be two registries'."`
 	SafeAge    time.Duration `default:"24h" placeholder:"DURATION" help:"Leave younger objects alone that nobody knows (${default})."`
 	Deep       bool          `help:"Read all content that is an object, and compare it with its digest. Small content is inside the index, and not read."`
 	Rate       size          `placeholder:"SIZE" help:"Read at most so much a second (as much as comes)."`
@@ -66,7 +66,7 @@ func (c *auditCommand) Run(ctx context.Context, out output) error {
 		_, printed = fmt.Fprintf(out.stdout, "%d objects of %s and %d contents compared, %d findings, %d repaired\n",
 			report.Objects, units.BytesSize(float64(report.Bytes)), report.Contents, found, report.Repaired)
 	case errors.Is(err, gc.ErrUnrelated):
-		err = fmt.Errorf("%w: name the --database that goes with --objects; if nobody else's are there, repair with --force", gc.ErrUnrelated)
+		err = fmt.Errorf("%w: name the --database that goes with --objects; if they do go together, repair with --force", err)
 	case report.Next != "":
 		err = fmt.Errorf("%w; go on with --after %s", err, report.Next)
 	}

@@ -121,8 +121,8 @@ func (c *serveCommand) startCollecting(ctx context.Context, log *slog.Logger, s 
 type gcCommand struct {
 	storeFlags
 	Grace        time.Duration `default:"24h" placeholder:"DURATION" help:"How long what no manifest refers to is kept, at least (${default}). No shorter than the servers' --gc-grace, by which they promise clients that what is there stays; shorter than a push takes, it makes pushes fail."`
-	Delay        time.Duration `default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten, for reads under way (${default}). Longer than signed URLs work."`
-	RedirectLife time.Duration `name:"redirect-expiry" default:"0s" placeholder:"DURATION" help:"How long a signed URL works, as the servers were told; 0: they sign none (${default})."`
+	Delay        time.Duration `default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten, for reads under way (${default}). Longer than --redirect-expiry."`
+	RedirectLife time.Duration `name:"redirect-expiry" default:"15m" placeholder:"DURATION" help:"How long a signed URL works, as the servers were told; 0s: they sign none, and --delay may be shorter (${default})."`
 	UploadIdle   time.Duration `default:"24h" placeholder:"DURATION" help:"How long an upload without activity can be continued, as the servers were told (${default})."`
 	WriteTimeout time.Duration `default:"15m" placeholder:"DURATION" help:"How long one request to the objects may take, as the servers were told (${default})."`
 	Policies     string        `type:"path" placeholder:"FILE" help:"What else may be deleted where, by age and number, and what never (YAML)."`
@@ -134,53 +134,60 @@ type gcCommand struct {
 
 // Run collects until nothing is due, and tells what that was.
 func (c *gcCommand) Run(ctx context.Context, out output) error {
-	options := &gc.Options{
-		Grace: c.Grace, Delay: c.Delay, URLLife: c.RedirectLife, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle), Logger: warnings(out),
-		Eviction: c.eviction(),
-	}
-	if err := errors.Join(c.evictionFlags.check()...); err != nil {
+	options, err := c.options(out)
+	if err != nil {
 		return err
 	}
-	for flag, value := range map[string]time.Duration{"grace": c.Grace, "delay": c.Delay, "upload-idle": c.UploadIdle, "write-timeout": c.WriteTimeout} {
-		if value <= 0 {
-			return fmt.Errorf("--%s: must be more than 0", flag)
-		}
-	}
-	if c.RedirectLife < 0 {
-		return errors.New("--redirect-expiry: must not be negative")
-	}
-	if c.Delay <= c.RedirectLife {
-		return errors.New("--delay: must be longer than --redirect-expiry: a signed URL would outlive the object that it leads to")
-	}
-	var err error
-	if options.Policies, err = readPolicies(c.Policies); err != nil {
-		return fmt.Errorf("--policies: %w", err)
-	}
-	if options.Immutable, err = registry.ParseTagPatterns(c.Immutable...); err != nil {
-		return fmt.Errorf("--immutable-tags: %w", err)
+	if c.DryRun {
+		return c.preview(ctx, out, options)
 	}
 	s, err := c.openLasting(ctx, out)
 	if err != nil {
 		return err
 	}
 	defer s.close(nil)
-	if c.DryRun {
-		return c.preview(ctx, out, s, options)
-	}
 	stats, err := gc.Once(ctx, s.meta, s.objects, options)
-	if c.JSON {
-		return errors.Join(err, json.NewEncoder(out.stdout).Encode(stats))
-	}
-	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s collected, %d objects deleted, %d uploads ended\n",
-		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Objects, stats.Sessions)
-	if printed == nil && stats.Evicted > 0 {
-		_, printed = fmt.Fprintf(out.stdout, "%d manifests of upstreams evicted, of %s\n", stats.Evicted, units.BytesSize(float64(stats.EvictedBytes)))
-	}
-	return errors.Join(err, printed)
+	return errors.Join(err, c.sum(out, stats))
 }
 
-// preview tells what would go.
-func (c *gcCommand) preview(ctx context.Context, out output, s *stores, options *gc.Options) error {
+// options reads the flags, and says what is wrong with them.
+func (c *gcCommand) options(out output) (*gc.Options, error) {
+	options := &gc.Options{
+		Grace: c.Grace, Delay: c.Delay, URLLife: c.RedirectLife, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle), Logger: warnings(out),
+		Eviction: c.eviction(),
+	}
+	if err := errors.Join(c.evictionFlags.check()...); err != nil {
+		return nil, err
+	}
+	for flag, value := range map[string]time.Duration{"grace": c.Grace, "delay": c.Delay, "upload-idle": c.UploadIdle, "write-timeout": c.WriteTimeout} {
+		if value <= 0 {
+			return nil, fmt.Errorf("--%s: must be more than 0", flag)
+		}
+	}
+	if c.RedirectLife < 0 {
+		return nil, errors.New("--redirect-expiry: must not be negative")
+	}
+	if c.Delay <= c.RedirectLife {
+		return nil, fmt.Errorf("--delay: must be longer than --redirect-expiry, %v: a signed URL would outlive the object that it leads to; "+
+			"if the servers sign none, say so with --redirect-expiry=0s", c.RedirectLife)
+	}
+	var err error
+	if options.Policies, err = readPolicies(c.Policies); err != nil {
+		return nil, fmt.Errorf("--policies: %w", err)
+	}
+	if options.Immutable, err = registry.ParseTagPatterns(c.Immutable...); err != nil {
+		return nil, fmt.Errorf("--immutable-tags: %w", err)
+	}
+	return options, nil
+}
+
+// preview tells what would go. It asks the index alone.
+func (c *gcCommand) preview(ctx context.Context, out output, options *gc.Options) error {
+	s, err := c.openIndex(ctx, out)
+	if err != nil {
+		return err
+	}
+	defer s.close(nil)
 	encoder := json.NewEncoder(out.stdout)
 	stats, err := gc.Preview(ctx, s.meta, options, func(finding gc.Finding) error {
 		if c.JSON {
@@ -189,14 +196,41 @@ func (c *gcCommand) preview(ctx context.Context, out output, s *stores, options 
 		_, err := fmt.Fprintln(out.stdout, finding)
 		return err
 	})
+	return errors.Join(err, c.sum(out, stats))
+}
+
+// sum tells what went, or would go, in all.
+func (c *gcCommand) sum(out output, stats gc.Stats) error {
 	if c.JSON {
-		return errors.Join(err, encoder.Encode(stats))
+		return json.NewEncoder(out.stdout).Encode(stats)
 	}
-	_, printed := fmt.Fprintf(out.stdout, "%d contents of %s, %d manifests and %d tags would go; "+
-		"%d objects of %s that nothing names any more would be deleted, and %d uploads ended\n",
-		stats.Contents, units.BytesSize(float64(stats.Bytes)), stats.Manifests+stats.Evicted, stats.Tags,
-		stats.Objects, units.BytesSize(float64(stats.ObjectBytes)), stats.Sessions)
-	return errors.Join(err, printed)
+	_, err := fmt.Fprintln(out.stdout, summary(stats, c.DryRun))
+	return err
+}
+
+// summary tells in one line what went, or would go. What there is only with policies, upstreams, deleted repositories or failures is
+// told if there is some.
+func summary(stats gc.Stats, dryRun bool) string {
+	went := "" // as in "1 contents of 1MiB would be collected, 1 objects of 1MiB deleted"
+	if dryRun {
+		went = "would be "
+	}
+	size := func(n int64) string { return units.BytesSize(float64(n)) }
+	line := fmt.Sprintf("%d contents of %s %scollected, %d objects of %s deleted, %d uploads ended",
+		stats.Contents, size(stats.Bytes), went, stats.Objects, size(stats.ObjectBytes), stats.Sessions)
+	if stats.Manifests > 0 || stats.Tags > 0 {
+		line += fmt.Sprintf(", %d manifests and %d tags deleted by policies", stats.Manifests, stats.Tags)
+	}
+	if stats.Evicted > 0 {
+		line += fmt.Sprintf(", %d manifests of upstreams with %s evicted", stats.Evicted, size(stats.EvictedBytes))
+	}
+	if stats.Drained > 0 {
+		line += fmt.Sprintf(", %d rows of deleted repositories deleted", stats.Drained)
+	}
+	if stats.Failed > 0 {
+		line += fmt.Sprintf("; %d objects could not be deleted", stats.Failed)
+	}
+	return line
 }
 
 // deleteRepositoryCommand deletes a repository in one step.
@@ -207,31 +241,12 @@ type deleteRepositoryCommand struct {
 
 // Run takes the repository's name away. Collectors do the rest.
 func (c *deleteRepositoryCommand) Run(ctx context.Context, out output) error {
-	if c.Objects == "" && c.Database != "" {
-		c.Objects = "file:" + c.Data // it is not looked at
-	}
-	var s settings
-	if err := errors.Join(c.parse(&s)...); err != nil {
-		return err
-	}
-	if s.volatile() {
-		return errors.New("--database: what is in another process's memory is out of reach: name the database that the servers have")
-	}
-	if err := c.requireIndex(s.database); err != nil {
-		return err
-	}
-	opened := &stores{}
-	defer opened.close(nil)
-	var err error
-	if s.database.kind == kindPostgres {
-		err = c.openPostgres(ctx, slog.New(slog.DiscardHandler), opened, s.database, newMetrics(staging.NewBudget(0)))
-	} else {
-		err = c.openSQLite(opened, s.database.path)
-	}
+	s, err := c.openIndex(ctx, out)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.blame("database", c.Database), err)
+		return err
 	}
-	err = opened.meta.DeleteRepository(ctx, c.Name)
+	defer s.close(nil)
+	err = s.meta.DeleteRepository(ctx, c.Name)
 	if errors.Is(err, store.ErrRepositoryUnknown) {
 		return fmt.Errorf("no repository is called %q", c.Name)
 	}

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +31,7 @@ func carriesOut(t *testing.T, args ...string) string {
 }
 
 // soon makes everything due at once.
-var soon = []string{"--grace=1ns", "--delay=1ns"}
+var soon = []string{"--grace=1ns", "--delay=1ns", "--redirect-expiry=0s"}
 
 func TestCollectingByHandBesideAServer(t *testing.T) {
 	t.Parallel()
@@ -40,9 +42,9 @@ func TestCollectingByHandBesideAServer(t *testing.T) {
 
 	told := carriesOut(t, append([]string{"gc", "--data=" + dir, "--dry-run"}, soon...)...)
 	assert.Contains(t, told, "content team/app ")
-	assert.Contains(t, told, "1 contents of 1MiB, 0 manifests and 0 tags would go")
+	assert.Contains(t, told, "\n1 contents of 1MiB would be collected, 0 objects of 0B deleted, 0 uploads ended\n")
 	requireBlob(t, s, path, content)
-	assert.Contains(t, carriesOut(t, "gc", "--data="+dir), "0 contents of 0B collected, 0 objects deleted", "a grace of 24 h")
+	assert.Contains(t, carriesOut(t, "gc", "--data="+dir), "0 contents of 0B collected, 0 objects of 0B deleted, 0 uploads ended\n", "a grace of 24 h")
 	requireBlob(t, s, path, content)
 
 	var stats struct{ Contents, Objects int }
@@ -59,10 +61,10 @@ func TestDryRunTellsOfWhatIsOnItsWayOut(t *testing.T) {
 	dir := t.TempDir()
 	s := start(t, "--data="+dir, "--gc=false")
 	push(t, layer(1<<20), 1, s)
-	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--grace=1ns"), "1 contents of 1MiB collected, 0 objects deleted")
+	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--grace=1ns"), "1 contents of 1MiB collected, 0 objects of 0B deleted, 0 uploads ended\n")
 	require.Equal(t, http.StatusAccepted, s.do(t, http.MethodPost, "/v2/team/app/blobs/uploads/", nil).StatusCode)
 	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--dry-run"),
-		"would go; 0 objects of 0B that nothing names any more would be deleted, and 0 uploads ended", "a delay of 1 h, and uploads that last for 24 h")
+		"0 contents of 0B would be collected, 0 objects of 0B deleted, 0 uploads ended\n", "a delay of 1 h, and uploads that last for 24 h")
 
 	args := append([]string{"gc", "--data=" + dir, "--upload-idle=1ns"}, soon...)
 	for range 2 {
@@ -71,13 +73,13 @@ func TestDryRunTellsOfWhatIsOnItsWayOut(t *testing.T) {
 		assert.Contains(t, told, " (1048576 bytes): no row has named it since ")
 		assert.Contains(t, told, "upload team/app ")
 		assert.Contains(t, told, ": nobody has written to it since ")
-		assert.Contains(t, told, "0 contents of 0B, 0 manifests and 0 tags would go; 1 objects of 1MiB that nothing names any more would be deleted, and 1 uploads ended\n")
+		assert.Contains(t, told, "0 contents of 0B would be collected, 1 objects of 1MiB deleted, 1 uploads ended\n")
 	}
 	told := carriesOut(t, append(args, "--dry-run", "--json")...)
 	assert.Contains(t, told, `"objects":1,"objectBytes":1048576,`)
 	assert.Regexp(t, `{"kind":"object","key":"blobs/[-0-9a-f]+","size":1048576,`, told)
 	assert.Regexp(t, `{"kind":"upload","repository":"team/app","id":"[-0-9a-f]+",`, told)
-	assert.Contains(t, carriesOut(t, args...), "0 contents of 0B collected, 1 objects deleted, 1 uploads ended")
+	assert.Contains(t, carriesOut(t, args...), "0 contents of 0B collected, 1 objects of 1MiB deleted, 1 uploads ended\n")
 	s.stop(t)
 }
 
@@ -129,7 +131,10 @@ func TestRepositoryIsDeletedWhole(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	require.NotZero(t, run(t.Context(), []string{"delete-repository", "team/app", "--data=" + dir}, &stdout, &stderr))
 	assert.Contains(t, stderr.String(), `no repository is called "team/app"`)
-	assert.Contains(t, carriesOut(t, append([]string{"gc", "--data=" + dir}, soon...)...), "1 contents of 1MiB collected, 1 objects deleted")
+	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--dry-run"), "repository: what is left of deleted ones would be taken apart")
+	told := carriesOut(t, append([]string{"gc", "--data=" + dir}, soon...)...)
+	assert.Contains(t, told, "1 contents of 1MiB collected, 1 objects of 1MiB deleted, 0 uploads ended, ")
+	assert.Regexp(t, `, [1-9][0-9]* rows of deleted repositories deleted\n$`, told)
 	s.stop(t)
 }
 
@@ -145,12 +150,12 @@ func TestPoliciesAreTriedBeforeTheyAreTrusted(t *testing.T) {
 		require.Equal(t, http.StatusCreated, response.StatusCode)
 	}
 	s.stop(t)
-	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run"), "0 manifests and 0 tags would go", "no repository of theirs")
+	assert.NotContains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run"), "by policies", "no repository of theirs")
 	require.NoError(t, os.WriteFile(policies, []byte("policies: [{repositories: ['**'], tags: [{match: ['pr-*'], keepLast: 1}]}]"), 0o600))
-	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run", "--immutable-tags=other/*:pr-*"),
-		"0 manifests and 0 tags would go", "immutable tags stay")
-	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run"), "0 manifests and 1 tags would go")
-	carriesOut(t, "gc", "--data="+dir, "--policies="+policies)
+	assert.NotContains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run", "--immutable-tags=other/*:pr-*"),
+		"by policies", "immutable tags stay")
+	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies, "--dry-run"), ", 0 manifests and 1 tags deleted by policies\n")
+	assert.Contains(t, carriesOut(t, "gc", "--data="+dir, "--policies="+policies), ", 0 manifests and 1 tags deleted by policies\n")
 	require.NoError(t, os.WriteFile(policies, []byte("policies: [{repositories: ['ohter/**'], untaggedOlderThan: 30d}]"), 0o600))
 	var stdout, stderr bytes.Buffer
 	require.Zero(t, run(t.Context(), []string{"gc", "--data=" + dir, "--policies=" + policies}, &stdout, &stderr))
@@ -179,7 +184,7 @@ func TestAuditHealsWhatIsMissing(t *testing.T) {
 	assert.Contains(t, found, `"missing":1`)
 	assert.Contains(t, left, "1 of 1 findings")
 	require.Equal(t, http.StatusOK, s.do(t, http.MethodHead, path, nil).StatusCode, "looking changes nothing")
-	assert.Contains(t, carriesOut(t, "audit", "--data="+dir, "--repair"), "1 findings, 1 repaired")
+	assert.Contains(t, carriesOut(t, "audit", "--data="+dir, "--repair", "--force"), "1 findings, 1 repaired", "one that has lost all may as well be another registry")
 	require.Equal(t, http.StatusNotFound, s.do(t, http.MethodHead, path, nil).StatusCode, "clients are told to push it again")
 	requireBlob(t, s, push(t, content, 1, s), content)
 	assert.Contains(t, carriesOut(t, "audit", "--data="+dir), "0 findings")
@@ -210,19 +215,27 @@ func auditFails(t *testing.T, args ...string) (stdout, stderr string) {
 
 func TestIndexOfAnotherRegistryIsRefused(t *testing.T) {
 	t.Parallel()
-	ours, theirs := t.TempDir(), t.TempDir()
-	for _, dir := range []string{ours, theirs} {
-		s := start(t, "--data="+dir)
-		if dir == theirs {
-			push(t, layer(1<<20), 1, s)
-		}
-		s.stop(t)
+	for name, test := range map[string]struct {
+		pushed bool // to ours, too
+		want   string
+	}{"Empty": {false, "1 repaired"}, "Used": {true, "2 repaired"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ours, theirs := t.TempDir(), t.TempDir()
+			for _, dir := range []string{ours, theirs} {
+				s := start(t, "--data="+dir)
+				if dir == theirs || test.pushed {
+					push(t, layer(1<<20), 1, s)
+				}
+				s.stop(t)
+			}
+			args := []string{"--database=sqlite:" + filepath.Join(ours, "index.sqlite"), "--objects=file:" + filepath.Join(theirs, "objects"), "--safe-age=0s"}
+			_, said := auditFails(t, append(args, "--repair")...)
+			assert.Contains(t, said, "--database")
+			assert.Contains(t, said, "--force")
+			assert.Contains(t, carriesOut(t, append([]string{"audit", "--repair", "--force"}, args...)...), test.want)
+		})
 	}
-	args := []string{"--database=sqlite:" + filepath.Join(ours, "index.sqlite"), "--objects=file:" + filepath.Join(theirs, "objects"), "--safe-age=0s"}
-	_, said := auditFails(t, append(args, "--repair")...)
-	assert.Contains(t, said, "--database")
-	assert.Contains(t, said, "--force")
-	assert.Contains(t, carriesOut(t, append([]string{"audit", "--repair", "--force"}, args...)...), "1 repaired")
 }
 
 func TestBrokenManifestIsLeftByARepair(t *testing.T) {
@@ -235,9 +248,49 @@ func TestBrokenManifestIsLeftByARepair(t *testing.T) {
 	require.Equal(t, http.StatusCreated, s.do(t, http.MethodPut, "/v2/team/app/manifests/v1", strings.NewReader(image)).StatusCode)
 	s.stop(t)
 	loseObject(t, dir)
-	found, left := auditFails(t, "--data="+dir, "--repair")
+	found, left := auditFails(t, "--data="+dir, "--repair", "--force")
 	assert.Contains(t, found, "2 findings, 1 repaired")
 	assert.Contains(t, left, "has to be pushed again")
+}
+
+func TestSummaryTellsAllThatCounts(t *testing.T) {
+	t.Parallel()
+	all := gc.Stats{
+		Contents: 1, Bytes: 1 << 20, Objects: 2, ObjectBytes: 2 << 20, Sessions: 3, Manifests: 4, Tags: 5, Evicted: 6, EvictedBytes: 7 << 20, Drained: 8, Failed: 9,
+	}
+	assert.Equal(t, "1 contents of 1MiB collected, 2 objects of 2MiB deleted, 3 uploads ended, 4 manifests and 5 tags deleted by policies, "+
+		"6 manifests of upstreams with 7MiB evicted, 8 rows of deleted repositories deleted; 9 objects could not be deleted", summary(all, false))
+	assert.Equal(t, "0 contents of 0B would be collected, 0 objects of 0B deleted, 0 uploads ended, 0 manifests and 500 tags deleted by policies, "+
+		"6 manifests of upstreams with 7MiB evicted", summary(gc.Stats{Tags: 500, Evicted: 6, EvictedBytes: 7 << 20}, true))
+}
+
+func TestDryRunAsksTheIndexAlone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, "--data="+dir, "--gc=false")
+	push(t, layer(1<<20), 1, s)
+	s.stop(t)
+	var asked atomic.Int64
+	bucket := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	t.Cleanup(bucket.Close)
+	index := "--database=sqlite:" + filepath.Join(dir, "index.sqlite")
+	for name, args := range map[string][]string{
+		"RefusesAll": {index, "--objects=s3://bucket?region=here&endpoint=" + bucket.URL},
+		"NotNamed":   {index},
+		"NoFolder":   {index, "--objects=file:/none"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			told := carriesOut(t, append(append([]string{"gc", "--dry-run"}, soon...), args...)...)
+			assert.Contains(t, told, "1 contents of 1MiB would be collected")
+			assert.Zero(t, asked.Load())
+		})
+	}
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "objects")))
+	assert.Contains(t, carriesOut(t, append([]string{"gc", "--dry-run", "--data=" + dir}, soon...)...), "1 contents of 1MiB would be collected")
 }
 
 func TestFindingOfAnAuditIsALine(t *testing.T) {
@@ -266,10 +319,16 @@ func TestCollectingWrongIsRefused(t *testing.T) {
 		"DeleteNoFile": {[]string{"delete-repository", "x"}, "--data: there is no index at "},
 		"NoGrace":      {[]string{"gc", "--grace=0s"}, "--grace"},
 		"NegativeTime": {[]string{"gc", "--delay=-1s"}, "--delay"},
-		"LongURLs":     {[]string{"gc", "--delay=1h", "--redirect-expiry=1h"}, "--delay: must be longer than --redirect-expiry"},
+		"LongURLs":     {[]string{"gc", "--delay=1h", "--redirect-expiry=1h"}, "--delay: must be longer than --redirect-expiry, 1h0m0s: "},
+		"DefaultURLs":  {[]string{"gc", "--delay=15m"}, "say so with --redirect-expiry=0s"},
 		"NegativeURLs": {[]string{"gc", "--redirect-expiry=-1s"}, "--redirect-expiry"},
 		"Immutable":    {[]string{"gc", "--immutable-tags=v?"}, "--immutable-tags"},
 		"Memory":       {[]string{"gc", "--database=memory:"}, "--objects"},
+		"DryNoIndex":   {[]string{"gc", "--dry-run"}, "--data: there is no index at "},
+		"DryNoFile":    {[]string{"gc", "--dry-run", "--database=sqlite:/none"}, "--database: there is no index at /none"},
+		"DryMemory":    {[]string{"gc", "--dry-run", "--database=memory:"}, "--database: what is in another process's memory"},
+		"DryObjects":   {[]string{"gc", "--dry-run", "--objects=s3:/bucket"}, "--objects: want file:DIR"},
+		"DryGrace":     {[]string{"gc", "--dry-run", "--grace=0s"}, "--grace"},
 		"AuditMemory":  {[]string{"audit", "--database=memory:"}, "--objects"},
 		"AuditAge":     {[]string{"audit", "--safe-age=-1s"}, "--safe-age"},
 		"Database":     {[]string{"delete-repository", "x", "--database=mysql://h"}, "--database"},

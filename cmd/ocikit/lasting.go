@@ -27,6 +27,35 @@ func (c *storeFlags) openLasting(ctx context.Context, out output) (*stores, erro
 	return c.openStores(ctx, warnings(out), s, newMetrics(staging.NewBudget(0)))
 }
 
+// openIndex opens an index that outlives the process, and is there already, and no objects: what needs none works without, and
+// for those who may not touch any. If none are named, that is no mistake; if some are, the flag has to be right.
+func (c *storeFlags) openIndex(ctx context.Context, out output) (s *stores, err error) {
+	flags, settings := *c, settings{}
+	if c.Objects == "" && c.Database != "" && c.Database != memoryURL {
+		flags.Objects = "file:" + c.Data // it is not looked at
+	}
+	if err := errors.Join(flags.parse(&settings)...); err != nil {
+		return nil, err
+	}
+	if settings.volatile() {
+		return nil, errors.New("--database: what is in another process's memory is out of reach: name the database that the servers have")
+	}
+	if err := c.requireIndex(settings.database); err != nil {
+		return nil, err
+	}
+	s = &stores{}
+	if settings.database.kind == kindPostgres {
+		err = c.openPostgres(ctx, warnings(out), s, settings.database, newMetrics(staging.NewBudget(0)))
+	} else {
+		err = c.openSQLite(s, settings.database.path)
+	}
+	if err != nil {
+		s.close(nil)
+		return nil, fmt.Errorf("%s: %w", c.blame("database", c.Database), err)
+	}
+	return s, nil
+}
+
 // requireIndex fails if opening the index would make one.
 func (c *storeFlags) requireIndex(d database) error {
 	if d.kind != kindSQLite {

@@ -18,6 +18,7 @@ import (
 	"github.com/ocikit/ocikit/internal/servertest"
 	"github.com/ocikit/ocikit/store"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -48,21 +49,24 @@ func TestAuditFindsAndRepairsWhatIsPlanted(t *testing.T) {
 			damages = append(damages, d)
 		}
 		image := a.pushImage(t, client, damages)
+		index := a.pushIndex(t, client, image)
 		a.inflict(t, damages)
 		a.put(t, string(store.NewBlobKey()), []byte("an orphan"))
 		a.put(t, string(store.NewUploadKey(store.NewID())), []byte("of an upload that is no more"))
 
 		want := map[gc.AuditKind]int{
-			gc.AuditMissing: 1, gc.AuditWrongSize: 1, gc.AuditWrongData: 1, gc.AuditMultipart: 1, gc.AuditOrphan: 1, gc.AuditStaged: 1, gc.AuditBroken: 3,
+			gc.AuditMissing: 1, gc.AuditWrongSize: 1, gc.AuditWrongData: 1, gc.AuditMultipart: 1, gc.AuditOrphan: 1, gc.AuditStaged: 1, gc.AuditBroken: 6,
 		}
 		report, findings := a.audit(t)
 		assert.Equal(t, want, report.Findings)
 		assert.Zero(t, report.Repaired)
+		broken := map[imagetest.Digest]int{}
 		for _, finding := range findings {
 			if finding.Kind == gc.AuditBroken {
-				assert.Equal(t, image, finding.Manifest)
+				broken[finding.Manifest]++
 			}
 		}
+		assert.Equal(t, map[imagetest.Digest]int{image.Digest: 3, index: 3}, broken, "what each of three lost blobs breaks")
 		report, _ = a.audit(t, "--repair")
 		assert.Equal(t, want, report.Findings, "looking has changed nothing")
 		assert.Equal(t, 6, report.Repaired, "all but that a manifest is broken")
@@ -78,7 +82,8 @@ func TestAuditFindsAndRepairsWhatIsPlanted(t *testing.T) {
 			require.NoError(t, err, d.kind)
 			require.True(t, bytes.Equal(d.content, got), "%s: the next push heals it", d.kind)
 		}
-		servertest.RunEnv(t, shared.credentials(), "gc", "--delay=1ns", "--write-timeout=1ns", "--database", shared.database, "--objects", shared.objectsURL(route{}))
+		servertest.RunEnv(t, shared.credentials(), "gc", "--delay=1ns", "--redirect-expiry=0s", "--write-timeout=1ns",
+			"--database", shared.database, "--objects", shared.objectsURL(route{}))
 		report, _ = a.audit(t)
 		assert.Empty(t, report.Findings)
 		assert.EqualValues(t, len(damages), report.Objects)
@@ -104,26 +109,31 @@ func (a *auditedBucket) put(t *testing.T, key string, content []byte) {
 }
 
 // pushImage pushes a manifest that refers to all of them.
-func (a *auditedBucket) pushImage(t *testing.T, client *pushClient, damages []*damage) imagetest.Digest {
+func (a *auditedBucket) pushImage(t *testing.T, client *pushClient, damages []*damage) ocispec.Descriptor {
 	t.Helper()
 	config := []byte("{}")
 	require.NoError(t, client.putBlob(t.Context(), "team/app", digest.FromBytes(config), bytes.NewReader(config), 2))
-	type descriptor struct {
-		MediaType string           `json:"mediaType"`
-		Digest    imagetest.Digest `json:"digest"`
-		Size      int              `json:"size"`
-	}
-	var layers []descriptor
+	var layers []ocispec.Descriptor
 	for _, d := range damages {
-		layers = append(layers, descriptor{"application/vnd.oci.image.layer.v1.tar", d.name, len(d.content)})
+		layers = append(layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d.name, Size: int64(len(d.content))})
 	}
 	const mediaType = "application/vnd.oci.image.manifest.v1+json"
 	content, err := json.Marshal(map[string]any{
 		"schemaVersion": 2, "mediaType": mediaType, "layers": layers,
-		"config": descriptor{"application/vnd.oci.image.config.v1+json", digest.FromBytes(config), 2},
+		"config": ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(config), Size: 2},
 	})
 	require.NoError(t, err)
 	require.NoError(t, client.putManifest(t.Context(), "team/app", "latest", mediaType, content))
+	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(content), Size: int64(len(content))}
+}
+
+// pushIndex pushes an index of one image.
+func (a *auditedBucket) pushIndex(t *testing.T, client *pushClient, image ocispec.Descriptor) imagetest.Digest {
+	t.Helper()
+	const mediaType = "application/vnd.oci.image.index.v1+json"
+	content, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": mediaType, "manifests": []ocispec.Descriptor{image}})
+	require.NoError(t, err)
+	require.NoError(t, client.putManifest(t.Context(), "team/app", "all", mediaType, content))
 	return digest.FromBytes(content)
 }
 

@@ -45,7 +45,7 @@ func BenchmarkCollectFromABucket(b *testing.B) {
 		round++
 		b.StartTimer()
 		began := time.Now()
-		told := servertest.RunEnv(b, shared.credentials(), "gc", "--json", "--grace=1ns", "--delay=1ns", "--write-timeout=1ns",
+		told := servertest.RunEnv(b, shared.credentials(), "gc", "--json", "--grace=1ns", "--delay=1ns", "--redirect-expiry=0s", "--write-timeout=1ns",
 			"--database", shared.database, "--objects", shared.objectsURL(route{}))
 		seconds += time.Since(began).Seconds()
 		var stats gc.Stats

@@ -24,7 +24,7 @@ import (
 // wants it sooner runs ocikit gc beside it.
 var (
 	hastyServer = []string{"--gc-grace=1s", "--gc-delay=1s", "--gc-pause=50ms", "--evict-idle=1s"}
-	hastyGC     = []string{"--grace=1s", "--delay=1s", "--evict-idle=1s"}
+	hastyGC     = []string{"--grace=1s", "--delay=1s", "--redirect-expiry=0s", "--evict-idle=1s"}
 )
 
 // evict has all go that was not pulled within a second.
