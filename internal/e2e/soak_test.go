@@ -117,7 +117,7 @@ func (s *soak) startClients(t *testing.T, ctx context.Context, seed uint64) *syn
 		puller := newSoakClient(s.soakWorld, seed, pushers+number)
 		group.Go(func() {
 			for ctx.Err() == nil {
-				assert.NoError(t, puller.pull(context.WithoutCancel(ctx), s.any(puller.random)))
+				assert.NoError(t, puller.pull(context.WithoutCancel(ctx), s.any(puller.decisions.Uint64())))
 				wait(ctx, 20*time.Millisecond)
 			}
 		})
