@@ -64,6 +64,7 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("-soak-seed %d", seed)
 	s := newSoak(t, seed)
+	defer s.logFigures(t) // also of a soak that failed
 
 	ctx, cancel := context.WithTimeout(t.Context(), *soakTime)
 	defer cancel()
@@ -98,7 +99,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	s.soakWorld = newSoakWorld(seed, urls)
 	s.drop = func(repository string) {
 		told, status := servertest.RunStatus(t, nil, "delete-repository", repository, "--database", s.database)
-		if status != 0 && !strings.Contains(told, "no repository is called") {
+		if status != 0 && !strings.Contains(told, "no repository is called") { // it went with its last image
 			s.wrong("delete-repository %s: %s", repository, told)
 		}
 	}
@@ -226,16 +227,9 @@ func (s *soak) deleteEverything(t *testing.T) {
 	}
 	s.images = nil
 	for repository := range repositories {
-		s.deleteRepository(t, repository)
+		s.drop(repository)
 	}
-}
-
-func (s *soak) deleteRepository(t *testing.T, name string) {
-	t.Helper()
-	if !strings.Contains(s.stores.repositories(t), name+"\n") {
-		return // it went with its last image
-	}
-	servertest.Run(t, "delete-repository", name, "--database", s.database)
+	s.requireNoWrongs(t)
 }
 
 // requireNothingLeft waits until all is collected.
@@ -255,17 +249,23 @@ func (s *soak) requireNothingLeft(t *testing.T) {
 	require.Empty(t, settle(), "what is left when everything was deleted and collected")
 }
 
-func (s *soak) requireFigures(t *testing.T) {
+func (s *soak) logFigures(t *testing.T) {
 	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	f := &s.figures
-	collections := s.watch.collections()
-	t.Logf("%d kills, %d faults, %d audits, %d blobs collected, %d violations", s.kills, s.faults, s.audits, collections, len(s.wrongs))
+	t.Logf("%d kills, %d faults, %d audits, %d blobs collected, %d violations", s.kills, s.faults, s.audits, s.watch.collections(), len(s.wrongs))
 	t.Logf("%d images pushed, %d pulled, %d deleted, %d repositories deleted, %d tags moved, %d pulled, %d blobs mounted, %d found by HEAD; %d uploads went on, %d abandoned, %d writers fenced off; "+
 		"%d manifests refused for a layer that was collected, %d requests sent again", f.pushes.Load(), f.pulls.Load(), f.deletes.Load(), f.dropped.Load(), f.retags.Load(), f.tags.Load(),
 		f.mounts.Load(), f.kept.Load(), f.resumed.Load(), f.abandoned.Load(), f.fenced.Load(), f.refused.Load(), f.again.Load())
+}
+
+func (s *soak) requireFigures(t *testing.T) {
+	t.Helper()
+	f := &s.figures
 	least := int64(*soakTime / (15 * time.Second)) // a machine that is busy does a third of what it can
 	for what, count := range map[string]int64{
-		"kills": int64(s.kills), "faults": int64(s.faults), "blobs collected": int64(collections) / 10, "writers fenced off": f.fenced.Load(),
+		"kills": int64(s.kills), "faults": int64(s.faults), "blobs collected": int64(s.watch.collections()) / 10, "writers fenced off": f.fenced.Load(),
 		"tags pulled":   f.tags.Load() / 2,
 		"images pushed": f.pushes.Load() / 5, "images pulled": f.pulls.Load() / 5, "images deleted": f.deletes.Load() / 5,
 	} {
@@ -304,16 +304,6 @@ func (s soakStores) left(t *testing.T) string {
 		left = append(left, fmt.Sprintf("%d objects, among them %s", len(objects.Contents), *objects.Contents[0].Key))
 	}
 	return strings.Join(left, ", ")
-}
-
-// repositories are their names, a line each.
-func (s soakStores) repositories(t *testing.T) string {
-	t.Helper()
-	conn := s.connect(t)
-	defer func() { _ = conn.Close(t.Context()) }()
-	var names string
-	require.NoError(t, conn.QueryRow(t.Context(), `select coalesce(string_agg(name, E'\n'), '') || E'\n' from ocikit.repositories`).Scan(&names))
-	return names
 }
 
 func (s soakStores) connect(t *testing.T) *pgx.Conn {
