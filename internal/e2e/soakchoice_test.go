@@ -15,7 +15,8 @@ import (
 // have to be sent again, and whatever the others do. How many of them it gets to, and what comes of them, depends on timing: a
 // layer is there or was collected, an image of another client's is there or not.
 type soakChoice struct {
-	action     int // of 100
+	takeOver   bool // an upload, one step in fifteen: there are too few steps to leave that to luck
+	action     int  // else, of 96
 	repository string
 	tag        string
 	tagged     bool          // whether a new image is put under the tag, else by its digest
@@ -32,7 +33,8 @@ type soakChoice struct {
 func (c *soakClient) choose() soakChoice {
 	random := c.decisions
 	choice := soakChoice{
-		action:     random.IntN(100),
+		takeOver:   c.takeOvers.deal(),
+		action:     random.IntN(96),
 		repository: fmt.Sprintf("soak/client-%d/%d", c.number, random.IntN(soakRepositories)),
 		tag:        fmt.Sprintf("tag-%d", random.IntN(4)),
 		tagged:     random.IntN(2) == 0,
@@ -101,6 +103,6 @@ func TestSoakSeedReplays(t *testing.T) {
 		wanted := choice.waysOf(1, 2)
 		require.Equal(t, wanted, choice.waysOf(1, 2))
 	}
-	assert.Len(t, actions, 100, "actions that were chosen")
+	assert.Len(t, actions, 96, "actions that were chosen")
 	assert.NotEqual(t, lucky.choose(), newSoakClient(world, 7, 4).choose(), "another client's choices")
 }

@@ -36,7 +36,7 @@ type soakWorld struct {
 
 // soakFigures count what happened.
 type soakFigures struct {
-	pushes, pulls, deletes, retags, mounts, kept, resumed, abandoned, fenced, refused, again, tags, dropped atomic.Int64
+	steps, pushes, pulls, deletes, retags, mounts, kept, resumed, abandoned, taken, fenced, refused, again, tags, dropped atomic.Int64
 }
 
 type soakLayer struct {
@@ -127,15 +127,19 @@ func (w *soakWorld) holder(blob soakLayer) *soakImage {
 type soakClient struct {
 	*soakWorld
 	number    int
-	decisions *rand.Rand   // what it chooses to do: see soakChoice
-	chances   *rand.Rand   // replicas and waits, of which there are as many as the machine and the faults make necessary
-	images    []*soakImage // acknowledged
+	decisions *rand.Rand      // what it chooses to do: see soakChoice
+	takeOvers *soakDeck[bool] // which steps take an upload over
+	chances   *rand.Rand      // replicas and waits, of which there are as many as the machine and the faults make necessary
+	images    []*soakImage    // acknowledged
 	made      int
 }
 
 func newSoakClient(w *soakWorld, seed uint64, number int) *soakClient {
 	generator := func(kind int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(kind+number))) }
-	return &soakClient{soakWorld: w, number: number, decisions: generator(1000), chances: generator(2000)}
+	c := &soakClient{soakWorld: w, number: number, decisions: generator(1000), chances: generator(2000)}
+	c.takeOvers = &soakDeck[bool]{random: c.decisions, cards: make([]bool, 15)}
+	c.takeOvers.cards[0] = true
+	return c
 }
 
 // run works until ctx ends; what is under way then is finished.
@@ -150,7 +154,10 @@ func (c *soakClient) run(ctx context.Context) error {
 
 func (c *soakClient) step(ctx context.Context) error {
 	choice := c.choose()
+	c.figures.steps.Add(1)
 	switch n := choice.action; {
+	case choice.takeOver:
+		return c.takeOver(ctx, choice)
 	case n < 40 && len(c.images) > 12: // so that all else goes on having its share
 		return c.delete(ctx, choice)
 	case n < 40:
@@ -167,9 +174,7 @@ func (c *soakClient) step(ctx context.Context) error {
 		return c.pullTag(ctx, choice.repository, choice.tag)
 	case n < 94:
 		return c.abandon(ctx, choice)
-	case n < 98:
-		return c.takeOver(ctx, choice)
-	case n < 99:
+	case n < 95:
 		c.dropRepository(choice.repository)
 		return nil
 	default:
@@ -533,6 +538,7 @@ func (c *soakClient) takeOver(ctx context.Context, choice soakChoice) error {
 	if err != nil {
 		return err
 	}
+	c.figures.taken.Add(1)
 	path, half := mustPath(location), len(layer.content)/2
 	body, send := io.Pipe()
 	answer := make(chan error, 1)
