@@ -272,14 +272,14 @@ func (s *soak) logFigures(t *testing.T) {
 
 // requireFigures fails a soak that did too little, which must not happen by chance. Kills and faults are dealt: the least of both in
 // 90 s is what one round of the deck has, ten disturbances, so that each may take 9 s, and with 4 s there are twice as many. Each of the
-// eight clients takes an upload over once in 15 steps, and nearly every time a writer is fenced off. At a load of ten on two cores a
-// disturbance takes 2 s, a client takes 80 steps in 90 s, and of all else there is at least seven times what is asked for.
+// eight clients takes an upload over once in 15 steps, and mostly fences a writer off. At a load of twelve on two cores a disturbance
+// takes 2 s, a client takes 70 steps in 90 s, and of all else there is six times what is asked for.
 func (s *soak) requireFigures(t *testing.T) {
 	t.Helper()
 	f := &s.figures
 	for what, figure := range map[string]struct{ count, least int64 }{ // the least in 90 s
 		"kills": {int64(s.kills), 3}, "faults": {int64(s.faults), 6}, "blobs collected": {int64(s.watch.collections()), 60},
-		"writers fenced off": {f.fenced.Load(), 3}, "tags pulled": {f.tags.Load(), 8},
+		"writers fenced off": {f.fenced.Load(), 3}, "tags pulled": {f.tags.Load(), 5},
 		"images pushed": {f.pushes.Load(), 30}, "images pulled": {f.pulls.Load(), 30}, "images deleted": {f.deletes.Load(), 30},
 	} {
 		least := figure.least * int64(*soakTime) / int64(90*time.Second)
