@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"github.com/ocikit/ocikit/internal/backendtest"
 	"github.com/ocikit/ocikit/internal/servertest"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
 )
 
@@ -59,6 +61,7 @@ func BenchmarkCollectFromABucket(b *testing.B) {
 
 // BenchmarkClientsBesideACollector tells how long clients wait, at the 99th percentile, while blobs come that nothing refers to, some
 // hundreds a second: on a replica that collects all of them, sixty times as often as by default, and on one that does not collect.
+// What is pushed and pulled is an image of up to three layers of at most 64 KiB, whole: its manifest, its config and its layers.
 func BenchmarkClientsBesideACollector(b *testing.B) {
 	const phase = 5 * time.Second
 	type side struct {
@@ -115,8 +118,9 @@ func BenchmarkClientsBesideACollector(b *testing.B) {
 						took("push", began)
 						for name := range pusher.manifests {
 							began := time.Now()
-							if _, err := s.client.get(b.Context(), pusher.repository+"/manifests/"+name.String()); err != nil {
+							if err := pullImage(b.Context(), s.client, pusher.repository, name); err != nil {
 								b.Error(err)
+								return
 							}
 							took("pull", began)
 							break
@@ -136,4 +140,26 @@ func BenchmarkClientsBesideACollector(b *testing.B) {
 			b.ReportMetric(float64(waits[len(waits)/2].Microseconds())/1000, s.name+"-"+what+"-median-ms")
 		}
 	}
+}
+
+// pullImage pulls a manifest, its config and its layers, one after the other, and looks at their lengths.
+func pullImage(ctx context.Context, client *pushClient, repository string, name digest.Digest) error {
+	content, err := client.get(ctx, repository+"/manifests/"+name.String())
+	if err != nil {
+		return err
+	}
+	var manifest ocispec.Manifest
+	if err := json.Unmarshal(content, &manifest); err != nil {
+		return fmt.Errorf("decode manifest %s: %w", name, err)
+	}
+	for _, blob := range append(manifest.Layers, manifest.Config) {
+		content, err := client.get(ctx, repository+"/blobs/"+blob.Digest.String())
+		if err != nil {
+			return err
+		}
+		if int64(len(content)) != blob.Size {
+			return fmt.Errorf("blob %s of %s has %d bytes, should have %d", blob.Digest, name, len(content), blob.Size)
+		}
+	}
+	return nil
 }

@@ -38,6 +38,9 @@ type soak struct {
 	servers  []*servertest.Server
 	postgres *backendtest.PostgresServer
 
+	disturbances *soakDeck[func(*testing.T, context.Context)]
+	troubles     *soakDeck[func()]
+
 	kills, faults, audits int
 	watch                 *soakWatch
 	stores                soakStores
@@ -64,6 +67,7 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("-soak-seed %d", seed)
 	s := newSoak(t, seed)
+	defer s.logFigures(t) // also of a soak that failed
 
 	ctx, cancel := context.WithTimeout(t.Context(), *soakTime)
 	defer cancel()
@@ -98,10 +102,14 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	s.soakWorld = newSoakWorld(seed, urls)
 	s.drop = func(repository string) {
 		told, status := servertest.RunStatus(t, nil, "delete-repository", repository, "--database", s.database)
-		if status != 0 && !strings.Contains(told, "no repository is called") {
+		if status != 0 && !strings.Contains(told, "no repository is called") { // it went with its last image
 			s.wrong("delete-repository %s: %s", repository, told)
 		}
 	}
+	s.disturbances = &soakDeck[func(*testing.T, context.Context)]{random: s.random, cards: []func(*testing.T, context.Context){
+		s.audit, s.kill, s.kill, s.kill, s.fault, s.fault, s.fault, s.fault, s.fault, s.fault,
+	}}
+	s.troubles = &soakDeck[func()]{random: s.random, cards: s.allTroubles(t)}
 	return s
 }
 
@@ -117,7 +125,7 @@ func (s *soak) startClients(t *testing.T, ctx context.Context, seed uint64) *syn
 		puller := newSoakClient(s.soakWorld, seed, pushers+number)
 		group.Go(func() {
 			for ctx.Err() == nil {
-				assert.NoError(t, puller.pull(context.WithoutCancel(ctx), s.any(puller.random)))
+				assert.NoError(t, puller.pull(context.WithoutCancel(ctx), s.any(puller.decisions.Uint64())))
 				wait(ctx, 20*time.Millisecond)
 			}
 		})
@@ -125,34 +133,37 @@ func (s *soak) startClients(t *testing.T, ctx context.Context, seed uint64) *syn
 	return group
 }
 
-// disturb does one thing to the replicas or to what they need, for a moment.
+// disturb does one thing to the replicas or to what they need, for a moment. What it does follows from the seed and from nothing else;
+// when, and how often before the time is over, from how long it takes.
 func (s *soak) disturb(t *testing.T, ctx context.Context) {
 	t.Helper()
 	wait(ctx, time.Duration(s.random.IntN(1500))*time.Millisecond)
-	if ctx.Err() != nil {
-		return
+	if ctx.Err() == nil {
+		s.disturbances.deal()(t, ctx)
 	}
-	if s.random.IntN(10) == 0 {
-		s.audit(t)
-		return
-	}
-	if s.random.IntN(3) == 0 {
-		server := s.servers[s.random.IntN(len(s.servers))]
-		server.Kill()
-		s.kills++
-		wait(ctx, time.Duration(s.random.IntN(1000))*time.Millisecond)
-		server.Restart(t)
-		return
-	}
-	faults := s.troubles(t)
-	faults[s.random.IntN(len(faults))]()
+}
+
+// kill kills a replica, and starts it again.
+func (s *soak) kill(t *testing.T, ctx context.Context) {
+	t.Helper()
+	server := s.servers[s.random.IntN(len(s.servers))]
+	server.Kill()
+	s.kills++
+	wait(ctx, time.Duration(s.random.IntN(1000))*time.Millisecond)
+	server.Restart(t)
+}
+
+// fault lets something happen to the stores.
+func (s *soak) fault(t *testing.T, ctx context.Context) {
+	t.Helper()
+	s.troubles.deal()()
 	s.faults++
 	wait(ctx, time.Duration(s.random.IntN(2000))*time.Millisecond)
 	s.calm(t)
 }
 
 // audit compares the bucket with the index while everything goes on: nothing that is stored may be found to be missing or wrong.
-func (s *soak) audit(t *testing.T) {
+func (s *soak) audit(t *testing.T, _ context.Context) {
 	t.Helper()
 	told, _ := servertest.RunStatus(t, s.credentials(), "audit", "--deep", "--database", s.database, "--objects", s.objectsURL(route{}))
 	require.Contains(t, told, "contents compared")
@@ -165,8 +176,8 @@ func (s *soak) audit(t *testing.T) {
 	s.audits++
 }
 
-// troubles are what can happen to the stores.
-func (s *soak) troubles(t *testing.T) []func() {
+// allTroubles are what can happen to the stores.
+func (s *soak) allTroubles(t *testing.T) []func() {
 	return []func(){
 		s.index.Cut,
 		func() { s.index.Delay(20 * time.Millisecond) },
@@ -226,16 +237,9 @@ func (s *soak) deleteEverything(t *testing.T) {
 	}
 	s.images = nil
 	for repository := range repositories {
-		s.deleteRepository(t, repository)
+		s.drop(repository)
 	}
-}
-
-func (s *soak) deleteRepository(t *testing.T, name string) {
-	t.Helper()
-	if !strings.Contains(s.stores.repositories(t), name+"\n") {
-		return // it went with its last image
-	}
-	servertest.Run(t, "delete-repository", name, "--database", s.database)
+	s.requireNoWrongs(t)
 }
 
 // requireNothingLeft waits until all is collected.
@@ -255,21 +259,31 @@ func (s *soak) requireNothingLeft(t *testing.T) {
 	require.Empty(t, settle(), "what is left when everything was deleted and collected")
 }
 
+func (s *soak) logFigures(t *testing.T) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := &s.figures
+	t.Logf("%d kills, %d faults, %d audits, %d blobs collected, %d violations", s.kills, s.faults, s.audits, s.watch.collections(), len(s.wrongs))
+	t.Logf("%d steps: %d images pushed, %d pulled, %d deleted, %d repositories deleted, %d tags moved, %d pulled, %d blobs mounted, %d found by HEAD; %d uploads went on, %d abandoned, %d taken over, %d writers fenced off; "+
+		"%d manifests refused for a layer that was collected, %d requests sent again", f.steps.Load(), f.pushes.Load(), f.pulls.Load(), f.deletes.Load(), f.dropped.Load(), f.retags.Load(), f.tags.Load(),
+		f.mounts.Load(), f.kept.Load(), f.resumed.Load(), f.abandoned.Load(), f.taken.Load(), f.fenced.Load(), f.refused.Load(), f.again.Load())
+}
+
+// requireFigures fails a soak that did too little, which must not happen by chance. Kills and faults are dealt: the least of both in
+// 90 s is what one round of the deck has, ten disturbances, so that each may take 9 s, and with 4 s there are twice as many. Each of the
+// eight clients takes an upload over once in 15 steps, and mostly fences a writer off. At a load of twelve on two cores a disturbance
+// takes 2 s, a client takes 70 steps in 90 s, and of all else there is six times what is asked for.
 func (s *soak) requireFigures(t *testing.T) {
 	t.Helper()
 	f := &s.figures
-	collections := s.watch.collections()
-	t.Logf("%d kills, %d faults, %d audits, %d blobs collected, %d violations", s.kills, s.faults, s.audits, collections, len(s.wrongs))
-	t.Logf("%d images pushed, %d pulled, %d deleted, %d repositories deleted, %d tags moved, %d pulled, %d blobs mounted, %d found by HEAD; %d uploads went on, %d abandoned, %d writers fenced off; "+
-		"%d manifests refused for a layer that was collected, %d requests sent again", f.pushes.Load(), f.pulls.Load(), f.deletes.Load(), f.dropped.Load(), f.retags.Load(), f.tags.Load(),
-		f.mounts.Load(), f.kept.Load(), f.resumed.Load(), f.abandoned.Load(), f.fenced.Load(), f.refused.Load(), f.again.Load())
-	least := int64(*soakTime / (15 * time.Second)) // a machine that is busy does a third of what it can
-	for what, count := range map[string]int64{
-		"kills": int64(s.kills), "faults": int64(s.faults), "blobs collected": int64(collections) / 10, "writers fenced off": f.fenced.Load(),
-		"tags pulled":   f.tags.Load() / 2,
-		"images pushed": f.pushes.Load() / 5, "images pulled": f.pulls.Load() / 5, "images deleted": f.deletes.Load() / 5,
+	for what, figure := range map[string]struct{ count, least int64 }{ // the least in 90 s
+		"kills": {int64(s.kills), 3}, "faults": {int64(s.faults), 6}, "blobs collected": {int64(s.watch.collections()), 60},
+		"writers fenced off": {f.fenced.Load(), 3}, "tags pulled": {f.tags.Load(), 5},
+		"images pushed": {f.pushes.Load(), 30}, "images pulled": {f.pulls.Load(), 30}, "images deleted": {f.deletes.Load(), 30},
 	} {
-		assert.GreaterOrEqual(t, count, least, "%s: there must be enough of them for the soak to mean something", what)
+		least := figure.least * int64(*soakTime) / int64(90*time.Second)
+		assert.GreaterOrEqual(t, figure.count, least, "%s: there must be enough of them for the soak to mean something", what)
 	}
 }
 
@@ -304,16 +318,6 @@ func (s soakStores) left(t *testing.T) string {
 		left = append(left, fmt.Sprintf("%d objects, among them %s", len(objects.Contents), *objects.Contents[0].Key))
 	}
 	return strings.Join(left, ", ")
-}
-
-// repositories are their names, a line each.
-func (s soakStores) repositories(t *testing.T) string {
-	t.Helper()
-	conn := s.connect(t)
-	defer func() { _ = conn.Close(t.Context()) }()
-	var names string
-	require.NoError(t, conn.QueryRow(t.Context(), `select coalesce(string_agg(name, E'\n'), '') || E'\n' from ocikit.repositories`).Scan(&names))
-	return names
 }
 
 func (s soakStores) connect(t *testing.T) *pgx.Conn {

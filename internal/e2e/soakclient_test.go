@@ -36,7 +36,7 @@ type soakWorld struct {
 
 // soakFigures count what happened.
 type soakFigures struct {
-	pushes, pulls, deletes, retags, mounts, kept, resumed, abandoned, fenced, refused, again, tags, dropped atomic.Int64
+	steps, pushes, pulls, deletes, retags, mounts, kept, resumed, abandoned, taken, fenced, refused, again, tags, dropped atomic.Int64
 }
 
 type soakLayer struct {
@@ -97,17 +97,18 @@ func (w *soakWorld) has(image *soakImage) bool {
 	return slices.Contains(w.images, image)
 }
 
-// any returns some image, or nil.
-func (w *soakWorld) any(random *rand.Rand) *soakImage {
+// any returns the image that was picked of those that there are now, or nil. Which one that is depends on timing: the same pick is
+// another image when others were faster.
+func (w *soakWorld) any(pick uint64) *soakImage {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.images) == 0 {
 		return nil
 	}
-	return w.images[random.IntN(len(w.images))]
+	return w.images[pick%uint64(len(w.images))]
 }
 
-// holder returns an image that has a blob, or nil.
+// holder returns an image that has a blob, or nil: the one that has been there for the longest, which depends on timing.
 func (w *soakWorld) holder(blob soakLayer) *soakImage {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -125,14 +126,20 @@ func (w *soakWorld) holder(blob soakLayer) *soakImage {
 // again until its outcome is known. Its repositories are its own, its layers are everybody's.
 type soakClient struct {
 	*soakWorld
-	number int
-	random *rand.Rand
-	images []*soakImage // acknowledged
-	made   int
+	number    int
+	decisions *rand.Rand      // what it chooses to do: see soakChoice
+	takeOvers *soakDeck[bool] // which steps take an upload over
+	chances   *rand.Rand      // replicas and waits, of which there are as many as the machine and the faults make necessary
+	images    []*soakImage    // acknowledged
+	made      int
 }
 
 func newSoakClient(w *soakWorld, seed uint64, number int) *soakClient {
-	return &soakClient{soakWorld: w, number: number, random: rand.New(rand.NewPCG(seed, uint64(number)+100))}
+	generator := func(kind int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(kind+number))) }
+	c := &soakClient{soakWorld: w, number: number, decisions: generator(1000), chances: generator(2000)}
+	c.takeOvers = &soakDeck[bool]{random: c.decisions, cards: make([]bool, 15)}
+	c.takeOvers.cards[0] = true
+	return c
 }
 
 // run works until ctx ends; what is under way then is finished.
@@ -146,39 +153,37 @@ func (c *soakClient) run(ctx context.Context) error {
 }
 
 func (c *soakClient) step(ctx context.Context) error {
-	switch n := c.random.IntN(100); {
+	choice := c.choose()
+	c.figures.steps.Add(1)
+	switch n := choice.action; {
+	case choice.takeOver:
+		return c.takeOver(ctx, choice)
 	case n < 40 && len(c.images) > 12: // so that all else goes on having its share
-		return c.delete(ctx)
+		return c.delete(ctx, choice)
 	case n < 40:
-		return c.push(ctx)
+		return c.push(ctx, choice)
 	case n < 55:
-		return c.pushAgain(ctx)
+		return c.pushAgain(ctx, choice)
 	case n < 63:
-		return c.retag(ctx)
+		return c.retag(ctx, choice)
 	case n < 83:
-		return c.delete(ctx)
+		return c.delete(ctx, choice)
 	case n < 87:
-		return c.pull(ctx, c.any(c.random))
+		return c.pull(ctx, c.any(choice.pick))
 	case n < 91:
-		return c.pullTag(ctx, c.repository(), c.tag())
+		return c.pullTag(ctx, choice.repository, choice.tag)
 	case n < 94:
-		return c.abandon(ctx)
-	case n < 98:
-		return c.takeOver(ctx)
-	case n < 99:
-		c.dropRepository()
+		return c.abandon(ctx, choice)
+	case n < 95:
+		c.dropRepository(choice.repository)
 		return nil
 	default:
 		return c.deleteAll(ctx)
 	}
 }
 
-func (c *soakClient) repository() string {
-	return fmt.Sprintf("soak/client-%d/%d", c.number, c.random.IntN(soakRepositories))
-}
-
 // replica is one of them, for one request.
-func (c *soakClient) replica() *pushClient { return c.replicas[c.random.IntN(len(c.replicas))] }
+func (c *soakClient) replica() *pushClient { return c.replicas[c.chances.IntN(len(c.replicas))] }
 
 // until sends a request to one replica after the other until there is an answer that is not about the registry's own state.
 func (c *soakClient) until(ctx context.Context, request func(*pushClient) error) error {
@@ -192,7 +197,7 @@ func (c *soakClient) until(ctx context.Context, request func(*pushClient) error)
 		if time.Since(began) > 2*time.Minute {
 			return fmt.Errorf("no answer in %v: %w", time.Since(began), err)
 		}
-		wait(ctx, time.Duration(10+c.random.IntN(100))*time.Millisecond)
+		wait(ctx, time.Duration(10+c.chances.IntN(100))*time.Millisecond)
 	}
 }
 
@@ -212,15 +217,14 @@ func statusOf(err error) int {
 }
 
 // push makes an image of new and shared layers, and pushes it.
-func (c *soakClient) push(ctx context.Context) error {
+func (c *soakClient) push(ctx context.Context, choice soakChoice) error {
 	c.made++
-	image := &soakImage{repository: c.repository()}
+	image := &soakImage{repository: choice.repository}
 	manifest := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	config := fmt.Appendf(nil, `{"os":"linux","architecture":"amd64","created by":%d,"number":%d}`, c.number, c.made)
 	image.blobs = []soakLayer{{config, digest.FromBytes(config)}}
 	manifest.Config = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: image.blobs[0].name, Size: int64(len(config))}
-	for range 1 + c.random.IntN(3) {
-		layer := c.layers[c.random.IntN(len(c.layers))]
+	for _, layer := range choice.layers {
 		image.blobs = append(image.blobs, layer)
 		manifest.Layers = append(manifest.Layers, ocispec.Descriptor{
 			MediaType: ocispec.MediaTypeImageLayer, Digest: layer.name, Size: int64(len(layer.content)),
@@ -231,32 +235,30 @@ func (c *soakClient) push(ctx context.Context) error {
 		return err
 	}
 	image.name = digest.FromBytes(image.content)
-	return c.pushImage(ctx, image)
+	return c.pushImage(ctx, image, choice)
 }
 
 // pushAgain pushes an image that is there already, or was deleted before.
-func (c *soakClient) pushAgain(ctx context.Context) error {
+func (c *soakClient) pushAgain(ctx context.Context, choice soakChoice) error {
 	if len(c.images) == 0 {
-		return c.push(ctx)
+		return c.push(ctx, choice)
 	}
-	image := c.images[c.random.IntN(len(c.images))]
-	if c.random.IntN(2) == 0 {
+	image := c.own(choice)
+	if choice.gone {
 		if err := c.deleteImage(ctx, image); err != nil {
 			return err
 		}
-		wait(ctx, time.Duration(c.random.IntN(3000))*time.Millisecond)
+		wait(ctx, choice.pause)
 		again := *image
-		return c.pushImage(ctx, &again)
+		return c.pushImage(ctx, &again, choice)
 	}
-	for _, blob := range image.blobs {
-		if err := c.upload(ctx, image.repository, blob); err != nil {
+	for i, blob := range image.blobs {
+		if err := c.upload(ctx, image.repository, blob, choice.waysOf(0, i)); err != nil {
 			return err
 		}
 	}
-	return c.putManifest(ctx, image, c.tag())
+	return c.putManifest(ctx, image, choice.tag)
 }
-
-func (c *soakClient) tag() string { return fmt.Sprintf("tag-%d", c.random.IntN(4)) }
 
 // putManifest puts a manifest under a tag, or "" by its digest.
 func (c *soakClient) putManifest(ctx context.Context, image *soakImage, tag string) error {
@@ -275,17 +277,17 @@ func (c *soakClient) putManifest(ctx context.Context, image *soakImage, tag stri
 
 // pushImage pushes what is not there, and then the manifest. What was there may have been collected meanwhile: then the
 // manifest is refused, and the client begins again.
-func (c *soakClient) pushImage(ctx context.Context, image *soakImage) error {
+func (c *soakClient) pushImage(ctx context.Context, image *soakImage, choice soakChoice) error {
 	const tries = 30
-	for range tries {
-		for _, blob := range image.blobs {
-			if err := c.pushBlob(ctx, image.repository, blob); err != nil {
+	tag := ""
+	if choice.tagged {
+		tag = choice.tag
+	}
+	for try := range tries {
+		for i, blob := range image.blobs {
+			if err := c.pushBlob(ctx, image.repository, blob, choice.waysOf(try, i)); err != nil {
 				return err
 			}
-		}
-		tag := ""
-		if c.random.IntN(2) == 0 {
-			tag = c.tag()
 		}
 		err := c.putManifest(ctx, image, tag)
 		switch {
@@ -302,10 +304,10 @@ func (c *soakClient) pushImage(ctx context.Context, image *soakImage) error {
 	return fmt.Errorf("a manifest was refused %d times because of layers that had just been pushed", tries)
 }
 
-// pushBlob pushes a blob in one of the ways that clients have.
-func (c *soakClient) pushBlob(ctx context.Context, repository string, blob soakLayer) error {
+// pushBlob pushes a blob in the ways that were chosen.
+func (c *soakClient) pushBlob(ctx context.Context, repository string, blob soakLayer, ways *soakWays) error {
 	path := "/v2/" + repository + "/blobs/" + blob.name.String()
-	if c.random.IntN(4) > 0 {
+	if ways.head {
 		err := c.until(ctx, func(r *pushClient) error { return c.simple(ctx, r, http.MethodHead, path, http.StatusOK) })
 		if err == nil {
 			c.figures.kept.Add(1)
@@ -315,7 +317,7 @@ func (c *soakClient) pushBlob(ctx context.Context, repository string, blob soakL
 			return err
 		}
 	}
-	if source := c.holder(blob); source != nil && c.random.IntN(3) == 0 {
+	if source := c.holder(blob); source != nil && ways.mount {
 		err := c.until(ctx, func(r *pushClient) error { return r.mount(ctx, repository, source.repository, blob.name) })
 		if err == nil {
 			c.figures.mounts.Add(1)
@@ -325,7 +327,7 @@ func (c *soakClient) pushBlob(ctx context.Context, repository string, blob soakL
 			return err
 		}
 	}
-	return c.upload(ctx, repository, blob)
+	return c.upload(ctx, repository, blob, ways)
 }
 
 func (c *soakClient) simple(ctx context.Context, r *pushClient, method, path string, want int) error {
@@ -339,15 +341,16 @@ func (c *soakClient) simple(ctx context.Context, r *pushClient, method, path str
 
 // upload pushes bytes, whatever is there: in one request, or in several that any replica may get. An upload whose session has
 // ended begins again.
-func (c *soakClient) upload(ctx context.Context, repository string, blob soakLayer) error {
+func (c *soakClient) upload(ctx context.Context, repository string, blob soakLayer, ways *soakWays) error {
+	size := int64(len(blob.content))
 	for {
-		if c.random.IntN(3) == 0 {
-			size := int64(len(blob.content))
+		chunks, whole := ways.chunks(size)
+		if whole {
 			return c.until(ctx, func(r *pushClient) error {
 				return r.putBlob(ctx, repository, blob.name, bytes.NewReader(blob.content), size)
 			})
 		}
-		err := c.uploadInChunks(ctx, repository, blob)
+		err := c.uploadInChunks(ctx, repository, blob, chunks)
 		if statusOf(err) != http.StatusNotFound {
 			return err
 		}
@@ -362,16 +365,19 @@ func (c *soakClient) start(ctx context.Context, repository string) (location str
 	return location, err
 }
 
-// uploadInChunks sends each chunk to some replica, and goes on from what another one says when the answer was lost.
-func (c *soakClient) uploadInChunks(ctx context.Context, repository string, blob soakLayer) error {
+// uploadInChunks sends each chunk to some replica, and goes on from what another one says when the answer was lost: the chunks that
+// follow then are as large, and stand elsewhere.
+func (c *soakClient) uploadInChunks(ctx context.Context, repository string, blob soakLayer, chunks []int64) error {
 	location, err := c.start(ctx, repository)
 	if err != nil {
 		return err
 	}
 	location, path := mustPath(location), mustPath(location)
 	size, offset := int64(len(blob.content)), int64(0)
-	for offset < size && c.random.IntN(4) > 0 {
-		chunk := 1 + c.random.Int64N(size-offset)
+	for _, chunk := range chunks {
+		if chunk = min(chunk, size-offset); chunk == 0 {
+			break
+		}
 		next, _, err := c.replica().patch(ctx, path, bytes.NewReader(blob.content[offset:offset+chunk]), offset, chunk)
 		switch {
 		case err == nil:
@@ -388,6 +394,7 @@ func (c *soakClient) uploadInChunks(ctx context.Context, repository string, blob
 			}
 			if stands > size || stands < offset && offset > 1 {
 				c.wrong("an upload of %d bytes stands at %d after %d were acknowledged", size, stands, offset)
+				return nil
 			}
 			path, offset = mustPath(next), stands
 		default:
@@ -427,23 +434,22 @@ func mustPath(location string) string {
 }
 
 // retag puts a manifest under another tag, which may have been another image's, or deletes one.
-func (c *soakClient) retag(ctx context.Context) error {
+func (c *soakClient) retag(ctx context.Context, choice soakChoice) error {
 	c.figures.retags.Add(1)
-	if c.random.IntN(3) == 0 {
-		return c.deleteTag(ctx, c.repository(), c.tag())
+	if choice.untag {
+		return c.deleteTag(ctx, choice.repository, choice.tag)
 	}
 	if len(c.images) == 0 {
 		return nil
 	}
-	image := c.images[c.random.IntN(len(c.images))]
-	return c.putManifest(ctx, image, c.tag())
+	return c.putManifest(ctx, c.own(choice), choice.tag)
 }
 
-func (c *soakClient) delete(ctx context.Context) error {
+func (c *soakClient) delete(ctx context.Context, choice soakChoice) error {
 	if len(c.images) == 0 {
 		return nil
 	}
-	return c.deleteImage(ctx, c.images[c.random.IntN(len(c.images))])
+	return c.deleteImage(ctx, c.own(choice))
 }
 
 func (c *soakClient) deleteImage(ctx context.Context, image *soakImage) error {
@@ -469,7 +475,7 @@ func (c *soakClient) deleteImage(ctx context.Context, image *soakImage) error {
 
 func (c *soakClient) deleteAll(ctx context.Context) error {
 	for len(c.images) > 0 {
-		if err := c.delete(ctx); err != nil {
+		if err := c.deleteImage(ctx, c.images[0]); err != nil {
 			return err
 		}
 	}
@@ -509,13 +515,13 @@ func (c *soakClient) pull(ctx context.Context, image *soakImage) error {
 }
 
 // abandon begins an upload, and leaves it.
-func (c *soakClient) abandon(ctx context.Context) error {
-	layer := c.layers[c.random.IntN(len(c.layers))]
-	location, err := c.start(ctx, c.repository())
+func (c *soakClient) abandon(ctx context.Context, choice soakChoice) error {
+	layer := choice.layers[0]
+	location, err := c.start(ctx, choice.repository)
 	if err != nil {
 		return err
 	}
-	size := 1 + c.random.Int64N(int64(len(layer.content)))
+	size := 1 + int64(choice.sent*float64(len(layer.content)-1))
 	_, _, err = c.replica().patch(ctx, mustPath(location), bytes.NewReader(layer.content[:size]), 0, size)
 	c.figures.abandoned.Add(1)
 	if err != nil && !isPassing(err) && statusOf(err) != http.StatusNotFound {
@@ -526,13 +532,13 @@ func (c *soakClient) abandon(ctx context.Context) error {
 
 // takeOver lets one replica receive a chunk slowly while another one takes the upload over and finishes it. The first must not
 // acknowledge what it received since.
-func (c *soakClient) takeOver(ctx context.Context) error {
-	layer := c.layers[c.random.IntN(len(c.layers))]
-	repository := c.repository()
-	location, err := c.start(ctx, repository)
+func (c *soakClient) takeOver(ctx context.Context, choice soakChoice) error {
+	layer := choice.layers[0]
+	location, err := c.start(ctx, choice.repository)
 	if err != nil {
 		return err
 	}
+	c.figures.taken.Add(1)
 	path, half := mustPath(location), len(layer.content)/2
 	body, send := io.Pipe()
 	answer := make(chan error, 1)

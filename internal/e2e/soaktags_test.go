@@ -82,8 +82,7 @@ func (c *soakClient) pullTags(ctx context.Context) error {
 }
 
 // dropRepository deletes one of the client's repositories whole.
-func (c *soakClient) dropRepository() {
-	name := c.repository()
+func (c *soakClient) dropRepository(name string) {
 	var rest []*soakImage
 	for _, image := range c.images {
 		if image.repository == name {
