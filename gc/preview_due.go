@@ -49,7 +49,7 @@ func (p *preview) deleted(ctx context.Context) error {
 		return err
 	}
 	return p.tell(Finding{
-		Kind: FindRepository, Reason: "what is left of deleted ones would be taken apart, and what only they had follow after its grace",
+		Kind: FindRepository, Reason: "what is left of deleted ones would be taken apart; what only they had goes when its grace is over",
 	})
 }
 

@@ -90,7 +90,7 @@ func TestPreviewTellsOfDeletedRepositories(t *testing.T) {
 		}
 		found, stats := w.preview(t, nil)
 		require.Equal(t, []gc.Finding{{
-			Kind: gc.FindRepository, Reason: "what is left of deleted ones would be taken apart, and what only they had follow after its grace",
+			Kind: gc.FindRepository, Reason: "what is left of deleted ones would be taken apart; what only they had goes when its grace is over",
 		}}, found, "told once")
 		require.Zero(t, stats)
 		require.Positive(t, w.once(t, nil).Drained)
