@@ -23,7 +23,7 @@ func Interleavings(t *testing.T, seeds int, open func(t *testing.T, now func() t
 }
 
 // fewSeeds is for a kit that is run always.
-const fewSeeds = 20
+const fewSeeds = 8
 
 func interleavingTests(seeds int) []metadataTest {
 	tests := []metadataTest{
