@@ -48,6 +48,15 @@ type collector struct {
 	taken  []store.Key
 }
 
+// The calls of a round.
+const (
+	review = iota
+	end
+	drain
+	take
+	forget
+)
+
 func (c *collector) calls(ctx context.Context) []func() error {
 	return []func() error{
 		func() error {

@@ -53,6 +53,7 @@ func scenes() []scene {
 		{name: "MountAfterARepositoryDelete", prepare: prepareDeleted, client: mountAnewClient},
 		{name: "DeletesOfTwoThatShareALayer", prepare: prepareTwo, client: twoDeletesClient, crowd: true},
 		{name: "Collector", prepare: prepareImage, client: collectorClient},
+		{name: "CollectorOfAnAbandonedUpload", prepare: prepareUpload, client: endClient, alone: true},
 		{name: "CollectorOfADeletedRepository", prepare: prepareDeleted, client: drainClient},
 	}, rivalScenes())
 }

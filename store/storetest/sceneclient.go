@@ -76,14 +76,17 @@ func claimClient(x *stage) []func() error {
 func cancelClient(x *stage) []func() error {
 	return []func() error{func() error {
 		_, err := x.client.DropSession(x.ctx, store.SessionRef{ID: x.session.ID, Repository: x.repository})
-		return x.settle(err, func() {
-			x.promise(true, func(t *testing.T, message string) {
-				t.Helper()
-				_, err := x.m.last.Session(t.Context(), store.SessionRef{ID: x.session.ID, Repository: x.repository})
-				require.ErrorIs(t, err, store.ErrSessionUnknown, "an upload that was cancelled is gone: %s", message)
-			})
-		}, store.ErrSessionUnknown)
+		return x.settle(err, x.promiseEnd, store.ErrSessionUnknown)
 	}}
+}
+
+// promiseEnd promises that the upload is gone.
+func (x *stage) promiseEnd() {
+	x.promise(true, func(t *testing.T, message string) {
+		t.Helper()
+		_, err := x.m.last.Session(t.Context(), store.SessionRef{ID: x.session.ID, Repository: x.repository})
+		require.ErrorIs(t, err, store.ErrSessionUnknown, "an upload that was ended is gone: %s", message)
+	})
 }
 
 // inlineClient pushes the layer that is due, as bytes in its row.
@@ -281,17 +284,29 @@ func (x *stage) remove(meta store.Metadata, image string) error {
 	return x.settle(err, func() { x.promiseContent(x.repository, x.digest(), false) })
 }
 
-// collectorClient is another collector; what is needed stays.
-func collectorClient(x *stage) []func() error {
-	if x.repository != "" {
-		x.promiseManifest(x.image(x.repository, "image"))
+// collect returns some calls of another collector's round.
+func (x *stage) collect(which ...int) (calls []func() error) {
+	round := (&collector{store: x.client, bucket: x.bucket}).calls(x.ctx)
+	for _, i := range which {
+		calls = append(calls, round[i])
 	}
-	return (&collector{store: x.client, bucket: x.bucket}).calls(x.ctx)
+	return calls
 }
 
-// drainClient is another collector that drains the repository, and reviews; the other repository keeps its image.
+// collectorClient is another collector, which reviews and sweeps; what is needed stays.
+func collectorClient(x *stage) []func() error {
+	x.promiseManifest(x.image(x.repository, "image"))
+	return x.collect(review, take, forget)
+}
+
+// drainClient is another collector, which drains the repository, and reviews; the other repository keeps its image.
 func drainClient(x *stage) []func() error {
 	x.promiseManifest(x.image(x.other, "image"))
-	calls := (&collector{store: x.client, bucket: x.bucket}).calls(x.ctx)
-	return []func() error{calls[2], calls[0]}
+	return x.collect(drain, review)
+}
+
+// endClient is another collector, which ends the upload, too.
+func endClient(x *stage) []func() error {
+	x.promiseEnd()
+	return x.collect(end)
 }

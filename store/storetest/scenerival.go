@@ -112,7 +112,7 @@ func evictRival(x *stage, c *collector) []func() error {
 
 // auditRival has found the upload's objects, and condemns those of them that no row names; then they are deleted at once.
 func auditRival(x *stage, c *collector) []func() error {
-	sweep := c.calls(x.ctx)[3:]
+	sweep := c.calls(x.ctx)[take:]
 	return append([]func() error{func() error {
 		condemned, err := c.store.CondemnKeys(x.ctx, x.session.Keys())
 		for _, key := range condemned {
