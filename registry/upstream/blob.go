@@ -73,13 +73,7 @@ func (r *Registry) blob(ctx context.Context, name blobName) (registry.Blob, erro
 		if !first {
 			r.observe(Event{Kind: KindBlob, Outcome: Followed})
 		}
-		return registry.Blob{
-			Descriptor: descriptor(name.digest, f.size),
-			Coming:     true,
-			Open: func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
-				return r.open(ctx, name, f, offset, length)
-			},
-		}, nil
+		return r.onItsWay(name, f), nil
 	}
 }
 
@@ -109,6 +103,17 @@ func (r *Registry) readable(name blobName, kept registry.Blob) registry.Blob {
 		return passed, nil
 	}
 	return kept
+}
+
+// onItsWay is the blob that a fetch brings.
+func (r *Registry) onItsWay(name blobName, f *fetch) registry.Blob {
+	return registry.Blob{
+		Descriptor: descriptor(name.digest, f.size),
+		Coming:     true,
+		Open: func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
+			return r.open(ctx, name, f, offset, length)
+		},
+	}
 }
 
 // open reads a part of a blob that is on its way.

@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"errors"
-	"io"
 
 	"github.com/ocikit/ocikit/registry"
 )
@@ -38,13 +37,7 @@ func (r *Registry) share(ctx context.Context, name blobName, f *fetch) (blob reg
 	err = f.start(ctx)
 	if err == nil && f.pipe == nil {
 		r.observe(Event{Kind: KindBlob, Outcome: Followed})
-		return registry.Blob{
-			Descriptor: descriptor(name.digest, f.size),
-			Coming:     true,
-			Open: func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
-				return r.open(ctx, name, f, offset, length)
-			},
-		}, true, nil
+		return r.onItsWay(name, f), true, nil
 	}
 	if err == nil {
 		_ = f.wait(ctx) // what is not spooled may be kept then; ctx's own error is looked at below

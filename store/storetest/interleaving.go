@@ -240,8 +240,8 @@ func (p *plays) add(x *stage, message string) {
 	}{x, message})
 }
 
-// requireLasting has collectors come again once all is due, and requires that what has no end is still there: so nothing that a
-// meeting has left is a link that nobody needs any more, as far as the index knows.
+// requireLasting has collectors come again once all is due, and requires that what has no end is still there. What a meeting has left
+// unprotected goes only then, such as a layer without an edge to it.
 func (p plays) requireLasting(t *testing.T, m *index, b *bucket) {
 	t.Helper()
 	for range 2 { // what is drained in the first is reviewed in the second
