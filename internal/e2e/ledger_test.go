@@ -7,9 +7,46 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
+	"testing"
 
+	"github.com/ocikit/ocikit/internal/faulttest"
 	"github.com/ocikit/ocikit/internal/imagetest"
+	"github.com/ocikit/ocikit/internal/servertest"
+	"github.com/stretchr/testify/require"
 )
+
+// The ledger judges the server, so it must not be wrong itself: of several requests for one tag that all failed, any may have been
+// carried out, and the server is right whichever it was.
+func TestLedgerAcceptsAnyOfTheTagsThatWereAskedForInVain(t *testing.T) {
+	t.Parallel()
+	lost, never := faulttest.Fault{LoseAnswer: true}, faulttest.Fault{Cut: true}
+	for name, faults := range map[string][]faulttest.Fault{
+		"none":      {never, never, never},
+		"the first": {lost, never, never},
+		"another":   {never, lost, never},
+		"the last":  {never, never, lost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			proxy := faulttest.NewHTTP(t, servertest.Start(t, "--database", "memory:", "--objects", "memory:").URL())
+			p := newPusher(newPushClient(proxy.URL()), 1, 1)
+			p.tagNames = 1
+			proxy.Intercept(func(r *http.Request) (fault faulttest.Fault) {
+				if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/") {
+					fault, faults = faults[0], faults[1:]
+				}
+				return fault
+			})
+			for range 3 {
+				var unanswered *lostError
+				require.ErrorAs(t, p.pushImage(t.Context()), &unanswered)
+			}
+			require.Empty(t, faults)
+			require.NoError(t, p.verify(t.Context()))
+		})
+	}
+}
 
 // verify compares the server with the ledger. What was acknowledged must be
 // there and whole. What was not, because its answer was lost, may be there, and
@@ -62,13 +99,13 @@ func (p *pusher) verifyTag(ctx context.Context, name string, tag *pushedTag) err
 	content, err := p.client.get(ctx, p.repository+"/manifests/"+name)
 	var status *statusError
 	if errors.As(err, &status) && status.status == http.StatusNotFound && tag.acknowledged == "" {
-		tag.pending = ""
+		tag.pending = nil
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("the tag should point to %s: %w", tag.acknowledged, err)
 	}
-	for _, candidate := range []imagetest.Digest{tag.acknowledged, tag.pending} {
+	for _, candidate := range append(tag.pending, tag.acknowledged) {
 		if candidate != "" && candidate.Algorithm().FromBytes(content) == candidate {
 			*tag = pushedTag{acknowledged: candidate}
 			if !p.manifests[candidate].acknowledged {
@@ -77,7 +114,7 @@ func (p *pusher) verifyTag(ctx context.Context, name string, tag *pushedTag) err
 			return nil
 		}
 	}
-	return fmt.Errorf("the tag %s should point to %s or %q, but its manifest is %s", name, tag.acknowledged, tag.pending, content)
+	return fmt.Errorf("the tag %s should point to %q or one of %q, but its manifest is %s", name, tag.acknowledged, tag.pending, content)
 }
 
 func (p *pusher) verifyTagList(ctx context.Context) error {

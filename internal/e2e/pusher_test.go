@@ -25,6 +25,7 @@ type pusher struct {
 	random     *rand.Rand
 	repository string
 	largest    int64       // bounds layers, but for those of startUpload
+	tagNames   int         // few, so that tags move
 	spend      func(n int) // is told of every byte that is handed over
 	mountable  []mountable // what other pushers had acknowledged when the server was started
 
@@ -46,11 +47,12 @@ type pushedManifest struct {
 	blobs        []imagetest.Digest
 }
 
-// pushedTag is where a tag points to: to what was acknowledged last, or to what
-// was asked for since, if an answer was lost.
+// pushedTag is where a tag points to: to what was acknowledged last, or to any of
+// what was asked for since. A request that was refused, or not answered, may have
+// been carried out, and the next one not.
 type pushedTag struct {
 	acknowledged imagetest.Digest
-	pending      imagetest.Digest
+	pending      []imagetest.Digest
 }
 
 // mountable is a blob that was acknowledged in a repository.
@@ -74,6 +76,7 @@ func newPusher(client *pushClient, seed, number uint64) *pusher {
 		random:     rand.New(rand.NewPCG(seed, number)),
 		repository: fmt.Sprintf("pushes/of-%d", number),
 		largest:    2 << 20,
+		tagNames:   5,
 		spend:      func(int) {},
 		ledger: ledger{
 			blobs:     map[imagetest.Digest]bool{},
@@ -142,13 +145,13 @@ func (p *pusher) pushImage(ctx context.Context) error {
 func (p *pusher) pushManifest(ctx context.Context, manifest *pushedManifest) error {
 	name := digest.FromBytes(manifest.content)
 	p.manifests[name] = manifest
-	tagName := fmt.Sprintf("tag-%d", p.random.IntN(5)) // few, so that tags move
+	tagName := fmt.Sprintf("tag-%d", p.random.IntN(p.tagNames))
 	tag := p.tags[tagName]
 	if tag == nil {
 		tag = &pushedTag{}
 		p.tags[tagName] = tag
 	}
-	tag.pending = name
+	tag.pending = append(tag.pending, name)
 	p.spend(len(manifest.content))
 	if err := p.client.putManifest(ctx, p.repository, tagName, ocispec.MediaTypeImageManifest, manifest.content); err != nil {
 		return err
