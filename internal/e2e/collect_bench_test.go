@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/ocikit/ocikit/gc"
 	"github.com/ocikit/ocikit/internal/backendtest"
 	"github.com/ocikit/ocikit/internal/servertest"
@@ -59,87 +60,171 @@ func BenchmarkCollectFromABucket(b *testing.B) {
 	b.ReportMetric(collected/seconds*60, "blobs/min")
 }
 
-// BenchmarkClientsBesideACollector tells how long clients wait, at the 99th percentile, while blobs come that nothing refers to, some
-// hundreds a second: on a replica that collects all of them, sixty times as often as by default, and on one that does not collect.
-// What is pushed and pulled is an image of up to three layers of at most 64 KiB, whole: its manifest, its config and its layers.
+// BenchmarkClientsBesideACollector tells how long clients wait, at the 99th percentile, on a replica that collects, sixty times as often
+// as by default, and on one that does not. What is pushed and pulled is an image of up to three layers, whole: its manifest, its config
+// and its layers. What is collected are blobs that come meanwhile and that nothing refers to, some hundreds a second; or a backlog that
+// keeps the collector at work without a pause, as fast as it can.
 func BenchmarkClientsBesideACollector(b *testing.B) {
-	const phase = 5 * time.Second
-	type side struct {
-		name   string
-		client *pushClient
-		waits  map[string][]time.Duration
-		round  uint64
-	}
-	var sides []*side
-	for _, s := range []struct {
-		name string
-		args []string
-	}{
-		{"idle", []string{"--gc=false"}}, {"collecting", []string{"--gc-grace=500ms", "--gc-delay=500ms", "--gc-pause=1s", "--write-timeout=1s"}},
+	for _, each := range []neighbours{
+		{name: "small", largest: 64 << 10, stream: true},
+		{name: "large", largest: 4 << 20, stream: true},
+		{name: "small, a backlog", largest: 64 << 10, backlog: 40_000},
+		{name: "large, a backlog", largest: 4 << 20, backlog: 40_000},
 	} {
-		shared := newBackends(b, backendtest.MinIO(b))
-		replica := shared.start(b, route{}, append(s.args, "--log-level=warn")...)
-		sides = append(sides, &side{name: s.name, client: newPushClient(replica.URL()), waits: map[string][]time.Duration{}})
+		b.Run(each.name, each.measure)
 	}
-	content := randomBytes(rand.New(rand.NewPCG(4, 4)), 65<<10)
+}
+
+// neighbours are clients and what is collected beside them.
+type neighbours struct {
+	name    string
+	largest int64 // bounds layers
+	stream  bool  // whether garbage comes while clients push and pull
+	backlog int   // how much of it there is before
+}
+
+// neighbourhood is a replica, and how long clients waited for it.
+type neighbourhood struct {
+	name      string
+	collects  bool
+	shared    *backends
+	client    *pushClient
+	round     uint64
+	collected int
+	seconds   float64
+
+	mu    sync.Mutex
+	waits map[string][]time.Duration
+}
+
+func (n neighbours) measure(b *testing.B) {
+	const phase = 5 * time.Second
+	idle := newNeighbourhood(b, "idle", "--gc=false")
+	collecting := newNeighbourhood(b, "collecting", "--gc-grace=500ms", "--gc-delay=500ms", "--gc-pause=1s", "--write-timeout=1s")
+	collecting.collects = true
 	for b.Loop() {
-		for _, s := range sides {
-			s.round++
-			ctx, cancel := context.WithTimeout(b.Context(), phase)
-			var group sync.WaitGroup
-			for number := range uint64(4) { // whose blobs nothing will refer to
-				group.Go(func() {
-					own := bytes.Clone(content)
-					for i := uint64(0); ctx.Err() == nil; i++ {
-						binary.BigEndian.PutUint64(own, s.round<<48|number<<40|i)
-						if err := s.client.putBlob(b.Context(), "garbage", digest.FromBytes(own), bytes.NewReader(own), int64(len(own))); err != nil {
-							b.Error(err)
-						}
-						wait(ctx, 10*time.Millisecond)
-					}
-				})
-			}
-			var mu sync.Mutex
-			took := func(what string, began time.Time) {
-				mu.Lock()
-				defer mu.Unlock()
-				s.waits[what] = append(s.waits[what], time.Since(began))
-			}
-			for number := range 2 {
-				group.Go(func() {
-					pusher := newPusher(s.client, s.round, uint64(number))
-					pusher.largest = 64 << 10
-					for ctx.Err() == nil {
-						began := time.Now()
-						if err := pusher.pushImage(b.Context()); err != nil {
-							b.Error(err)
-							return
-						}
-						took("push", began)
-						for name := range pusher.manifests {
-							began := time.Now()
-							if err := pullImage(b.Context(), s.client, pusher.repository, name); err != nil {
-								b.Error(err)
-								return
-							}
-							took("pull", began)
-							break
-						}
-						wait(ctx, 5*time.Millisecond)
-					}
-				})
-			}
-			group.Wait()
-			cancel()
+		for _, side := range []*neighbourhood{idle, collecting} {
+			side.live(b, n, phase)
 		}
 	}
-	for _, s := range sides {
-		for what, waits := range s.waits {
+	for _, side := range []*neighbourhood{idle, collecting} {
+		for what, waits := range side.waits {
 			slices.Sort(waits)
-			b.ReportMetric(float64(waits[len(waits)*99/100].Microseconds())/1000, s.name+"-"+what+"-p99-ms")
-			b.ReportMetric(float64(waits[len(waits)/2].Microseconds())/1000, s.name+"-"+what+"-median-ms")
+			b.ReportMetric(float64(waits[len(waits)*99/100].Microseconds())/1000, side.name+"-"+what+"-p99-ms")
+			b.ReportMetric(float64(waits[len(waits)/2].Microseconds())/1000, side.name+"-"+what+"-median-ms")
 		}
 	}
+	if n.backlog > 0 {
+		b.ReportMetric(float64(collecting.collected)/collecting.seconds, "collected/s")
+	}
+}
+
+func newNeighbourhood(b *testing.B, name string, args ...string) *neighbourhood {
+	b.Helper()
+	shared := newBackends(b, backendtest.MinIO(b))
+	replica := shared.start(b, route{}, append(args, "--log-level=warn")...)
+	return &neighbourhood{name: name, shared: shared, client: newPushClient(replica.URL()), waits: map[string][]time.Duration{}}
+}
+
+// live has clients push and pull for a while.
+func (h *neighbourhood) live(b *testing.B, n neighbours, phase time.Duration) {
+	b.Helper()
+	h.round++
+	if n.backlog > 0 {
+		h.pile(b, n.backlog)
+	}
+	ctx, cancel := context.WithTimeout(b.Context(), phase)
+	defer cancel()
+	var group sync.WaitGroup
+	if n.stream {
+		for number := range uint64(4) {
+			group.Go(func() { h.litter(b, ctx, number) })
+		}
+	}
+	for number := range uint64(2) {
+		group.Go(func() { h.pushAndPull(b, ctx, n.largest, number) })
+	}
+	group.Wait()
+	if n.backlog == 0 || !h.collects {
+		return
+	}
+	left := h.piled(b)
+	require.Positive(b, left, "what is left of the backlog: the collector must have had work all along")
+	h.collected, h.seconds = h.collected+n.backlog-left, h.seconds+phase.Seconds()
+}
+
+// litter pushes blobs that nothing will refer to.
+func (h *neighbourhood) litter(b *testing.B, ctx context.Context, number uint64) {
+	b.Helper()
+	content := randomBytes(rand.New(rand.NewPCG(4, 4)), 65<<10) // more than is kept inline
+	for i := uint64(0); ctx.Err() == nil; i++ {
+		binary.BigEndian.PutUint64(content, h.round<<48|number<<40|i)
+		if err := h.client.putBlob(b.Context(), "garbage", digest.FromBytes(content), bytes.NewReader(content), int64(len(content))); err != nil {
+			b.Error(err)
+		}
+		wait(ctx, 10*time.Millisecond)
+	}
+}
+
+// pushAndPull pushes images, and pulls each.
+func (h *neighbourhood) pushAndPull(b *testing.B, ctx context.Context, largest int64, number uint64) {
+	b.Helper()
+	took := func(what string, began time.Time) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.waits[what] = append(h.waits[what], time.Since(began))
+	}
+	pusher := newPusher(h.client, h.round, number)
+	pusher.largest = largest
+	for ctx.Err() == nil {
+		began := time.Now()
+		if err := pusher.pushImage(b.Context()); err != nil {
+			b.Error(err)
+			return
+		}
+		took("push", began)
+		for name := range pusher.manifests { // any
+			began := time.Now()
+			if err := pullImage(b.Context(), h.client, pusher.repository, name); err != nil {
+				b.Error(err)
+				return
+			}
+			took("pull", began)
+			break
+		}
+		wait(ctx, 5*time.Millisecond)
+	}
+}
+
+// pile makes a backlog: content that nothing refers to, known to the index, whose objects the bucket does not have. To the index and to
+// the bucket that is the same work, and it takes seconds where pushes would take minutes.
+func (h *neighbourhood) pile(b *testing.B, count int) {
+	b.Helper()
+	conn, err := pgx.Connect(b.Context(), h.shared.database)
+	require.NoError(b, err)
+	defer func() { _ = conn.Close(b.Context()) }()
+	_, err = conn.Exec(b.Context(), fmt.Sprintf(`
+		begin;
+		set local search_path = ocikit, pg_catalog;
+		insert into repositories (name, created) values ('pile', now()) on conflict (name) do nothing;
+		create temporary table pile on commit drop as
+			select 'sha256:' || encode(sha256(('pile %[1]d ' || i)::bytea), 'hex') as digest, 'pile/%[1]d-' || i as key from generate_series(1, %[2]d) i;
+		insert into contents (digest, size, key) select digest, 10, key from pile;
+		insert into links (repository, digest) select (select id from repositories where name = 'pile'), digest from pile;
+		insert into candidates (repository, digest, touched) select 'pile', digest, now() - interval '2 days' from pile;
+		commit`, h.round, count), pgx.QueryExecModeSimpleProtocol)
+	require.NoError(b, err)
+}
+
+// piled is how much of the backlog the bucket has not been rid of.
+func (h *neighbourhood) piled(b *testing.B) (left int) {
+	b.Helper()
+	conn, err := pgx.Connect(b.Context(), h.shared.database)
+	require.NoError(b, err)
+	defer func() { _ = conn.Close(b.Context()) }()
+	require.NoError(b, conn.QueryRow(b.Context(), fmt.Sprintf(`select (select count(*) from ocikit.contents where key like 'pile/%[1]d-%%')
+		+ (select count(*) from ocikit.garbage where key like 'pile/%[1]d-%%')`, h.round)).Scan(&left))
+	return left
 }
 
 // pullImage pulls a manifest, its config and its layers, one after the other, and looks at their lengths.
