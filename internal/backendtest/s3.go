@@ -82,7 +82,7 @@ func (s *S3Server) Bucket(t testing.TB) string {
 		t.Fatalf("make a bucket: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := os.RemoveAll(filepath.Join(s.buckets, name)); err != nil {
+		if err := tooltest.RemoveFolder(filepath.Join(s.buckets, name)); err != nil {
 			t.Errorf("remove the bucket's folder: %v", err)
 		}
 	})

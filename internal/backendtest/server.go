@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -15,9 +14,8 @@ import (
 
 const (
 	probeTimeout = 2 * time.Second
-	stopTimeout  = 30 * time.Second
-	setupTimeout = 30 * time.Second // of what a test asks of a server: a database, a bucket
-	startTries   = 20
+	setupTimeout = time.Minute // of what a test asks of a server: a database, a bucket
+	startTimeout = time.Minute // of starts that fail because of what passes
 )
 
 // Server is a program with an address and a folder. Its methods are for one
@@ -42,7 +40,7 @@ func (s *Server) Address() string { return s.address }
 func (s *Server) Kill() { s.process.Kill() }
 
 // Stop ends the server as operators do, without waiting for its clients. The
-// test fails if that takes longer than half a minute.
+// test fails if that takes longer than a minute.
 func (s *Server) Stop(t testing.TB) {
 	t.Helper()
 	if err := s.process.Close(); err != nil {
@@ -87,20 +85,17 @@ func (s *Server) Resume(t testing.TB) {
 func (s *Server) Log() string { return s.process.Log() }
 
 func (s *Server) start() error {
-	for try := 1; ; try++ {
+	return tooltest.Again(startTimeout, func() (passing bool, err error) {
 		process, err := tooltest.Launch(s.command())
 		if err != nil {
-			return err
+			return false, err
 		}
-		err = process.Await(s.ping)
-		if err == nil {
-			s.process = process
-			return nil
+		if err := process.Await(s.ping); err != nil {
+			return s.passing != nil && s.passing(process.Log()), errors.Join(err, process.Close())
 		}
-		if try == startTries || s.passing == nil || !s.passing(process.Log()) {
-			return errors.Join(err, process.Close())
-		}
-	}
+		s.process = process
+		return false, nil
+	})
 }
 
 func (s *Server) ping() error {
@@ -115,7 +110,7 @@ func (s *Server) close() error {
 	if s.process != nil {
 		err = s.process.Close()
 	}
-	if removed := os.RemoveAll(s.folder); removed != nil {
+	if removed := tooltest.RemoveFolder(s.folder); removed != nil {
 		err = errors.Join(err, fmt.Errorf("remove the data of %s: %w", s.name, removed))
 	}
 	return err

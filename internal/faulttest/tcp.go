@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -90,12 +91,22 @@ func (p *TCP) Refuse(t testing.TB, refuse bool) {
 		p.listener = nil
 		return
 	}
-	listener, err := net.Listen("tcp", p.address)
+	listener, err := listenAgain(p.address)
 	if err != nil {
 		t.Fatalf("listen for connections to %s: %v", p.target, err)
 	}
 	p.listener = listener
 	p.group.Go(func() { p.accept(listener) })
+}
+
+// listenAgain listens where this process may have listened a moment ago: a program that it has just started has a copy of the closed
+// listener until it is its own.
+func listenAgain(address string) (listener net.Listener, err error) {
+	err = tooltest.Again(10*time.Second, func() (passing bool, err error) {
+		listener, err = net.Listen("tcp", address)
+		return errors.Is(err, syscall.EADDRINUSE), err
+	})
+	return listener, err
 }
 
 // Delay has every message, in either direction, arrive that much later.

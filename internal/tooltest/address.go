@@ -16,9 +16,10 @@ const (
 	lastPort  = 32000
 )
 
-// FreeAddress returns an address of the loopback interface, host and port, that
-// nobody listens on, and that no outgoing connection takes. It fails the test if
-// there is none.
+// FreeAddress returns an address of the loopback interface, host and port, for a
+// server that the caller starts: nobody listens on it, no outgoing connection takes
+// it, and nobody else is given it while this process lives, also while its server
+// has not been started yet or is being restarted. It fails the test if there is none.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	address, err := FindAddress()
@@ -32,17 +33,12 @@ func FreeAddress(t testing.TB) string {
 func FindAddress() (string, error) {
 	var errs []error
 	for range 50 {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+rand.IntN(lastPort-firstPort)))
-		listener, err := net.Listen("tcp", address)
-		if err != nil {
+		port := firstPort + rand.IntN(lastPort-firstPort)
+		if err := reserve(port); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		if err := listener.Close(); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		return address, nil
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), nil
 	}
 	return "", fmt.Errorf("no free port on the loopback interface: %w", errors.Join(errs...))
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // RequireEvent waits until the channel is closed, and fails the test if that
-// takes half a minute. what completes the sentence "… should happen".
+// takes two minutes. what completes the sentence "… should happen".
 func RequireEvent(t testing.TB, event <-chan struct{}, what string) {
 	t.Helper()
 	timer := time.NewTimer(readyTimeout)

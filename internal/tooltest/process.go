@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	readyTimeout = 30 * time.Second
-	endTimeout   = 20 * time.Second
+	readyTimeout = 2 * time.Minute // its end is noticed at once
+	endTimeout   = time.Minute     // a server may take half of it to finish what it does
 	pollInterval = 10 * time.Millisecond
 	shownLog     = 16 << 10 // bytes of a log's end that a failure shows
 )
@@ -93,7 +93,7 @@ func (p *Process) Close() error {
 }
 
 // AwaitReady calls probe until it returns nil, and fails the test if the
-// program ends first or half a minute passes.
+// program ends first or two minutes pass.
 func (p *Process) AwaitReady(t testing.TB, probe func() error) {
 	t.Helper()
 	if err := p.Await(probe); err != nil {
@@ -102,7 +102,7 @@ func (p *Process) AwaitReady(t testing.TB, probe func() error) {
 }
 
 // Await calls probe until it returns nil. It is an error if the program ends
-// first, or half a minute passes; the error shows what the program wrote.
+// first, or two minutes pass; the error shows what the program wrote.
 func (p *Process) Await(probe func() error) error {
 	deadline := time.NewTimer(readyTimeout)
 	defer deadline.Stop()

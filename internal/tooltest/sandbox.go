@@ -16,7 +16,7 @@ import (
 // commandTimeout bounds one run of one program: far beyond what any needs, and
 // short enough that a hanging client is reported by name rather than by the
 // time-out of the whole test binary.
-const commandTimeout = 3 * time.Minute
+const commandTimeout = 10 * time.Minute
 
 // Sandbox is where programs run without seeing, or leaving, anything of the
 // user's: home, configuration, caches and temporary files are in a folder that
@@ -36,7 +36,7 @@ func NewSandbox(t testing.TB) *Sandbox {
 		t.Fatalf("make sandbox: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := os.RemoveAll(home); err != nil {
+		if err := RemoveFolder(home); err != nil {
 			t.Errorf("remove sandbox: %v", err)
 		}
 	})
