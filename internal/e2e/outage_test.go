@@ -53,7 +53,7 @@ var outages = []outage{
 	{
 		name: "connections to PostgreSQL are cut",
 		begin: func(_ *testing.T, s *storm) {
-			s.again(200*time.Millisecond, func() {
+			s.again(200*time.Millisecond, 0.05, func() {
 				s.index.Cut()
 				s.faults.Add(1)
 			})
@@ -64,7 +64,7 @@ var outages = []outage{
 		name: "PostgreSQL's answers are lost",
 		begin: func(_ *testing.T, s *storm) {
 			var messages atomic.Int64
-			s.again(time.Millisecond, func() {
+			s.again(time.Millisecond, 0, func() {
 				lost := s.index.LoseAnswer(func([]byte) bool { return messages.Add(1)%7 == 0 })
 				select {
 				case <-lost:

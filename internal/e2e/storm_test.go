@@ -85,8 +85,9 @@ func (s *storm) startReplica(t *testing.T, own bool) *servertest.Server {
 	return shared.start(t, by)
 }
 
-// again does something again and again until stop.
-func (s *storm) again(pause time.Duration, do func()) {
+// again does something again and again until stop. Each pause is longer than the one before by so much of it, so that what needs a while
+// without it gets done in the end, however slow the machine is.
+func (s *storm) again(pause time.Duration, growth float64, do func()) {
 	calm := s.calm
 	s.events.Go(func() {
 		tick := time.NewTicker(pause)
@@ -98,6 +99,8 @@ func (s *storm) again(pause time.Duration, do func()) {
 			case <-calm:
 				return
 			}
+			pause += time.Duration(growth * float64(pause))
+			tick.Reset(pause)
 		}
 	})
 }
@@ -115,19 +118,39 @@ func (s *storm) stop() {
 // pushOn pushes until ctx ends. It goes on after an answer that says so, and
 // returns any other failure.
 func (c *stormClient) pushOn(ctx context.Context) error {
+	refused := false
 	for ctx.Err() == nil {
 		err := c.step(context.WithoutCancel(ctx))
 		if err == nil {
 			c.images.Add(1)
+			refused = false
 			continue
+		}
+		if refused && c.overtaken(err) {
+			refused = false
+			continue // with the upload as it is now
 		}
 		if err := requireRetryable(err); err != nil {
 			return err
 		}
+		refused = true
 		c.refusals.Add(1)
 		wait(ctx, 50*time.Millisecond) // less than the server asks for
 	}
 	return nil
+}
+
+// overtaken reports whether an answer is right after a request that was refused
+// and has been carried out late: when the client had asked where its upload stands.
+func (c *stormClient) overtaken(err error) bool {
+	switch statusOf(err) {
+	case http.StatusRequestedRangeNotSatisfiable:
+		return c.open != nil
+	case http.StatusNotFound:
+		return c.open != nil && c.open.closing
+	default:
+		return false
+	}
 }
 
 // requireRetryable returns an error unless err is the server's answer that tells
