@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/ocikit/ocikit/internal/backendtest"
 	"github.com/ocikit/ocikit/internal/imagetest"
 	"github.com/ocikit/ocikit/internal/tooltest"
+	"github.com/ocikit/ocikit/store"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
@@ -88,8 +90,8 @@ func requireFirstBytes(t *testing.T, ctx context.Context, first *sync.WaitGroup,
 	}
 }
 
-// requireOneCopy requires that each blob that is too large for the index is one object, that there are no others, and that
-// nothing waits to be deleted.
+// requireOneCopy requires that each blob that is too large for the index is one object, and that nothing else was kept. Replicas
+// may have saved what they had when the upstream stood still for too long: a part of a blob, under the upload's own keys.
 func requireOneCopy(t *testing.T, shared *backends, tree *imagetest.Tree) {
 	t.Helper()
 	const inline = 64 << 10
@@ -103,7 +105,9 @@ func requireOneCopy(t *testing.T, shared *backends, tree *imagetest.Tree) {
 	objects, err := stores.client().ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: &shared.bucket})
 	require.NoError(t, err)
 	for _, object := range objects.Contents {
-		got = append(got, *object.Size)
+		if !strings.Contains(*object.Key, store.UploadPrefix) {
+			got = append(got, *object.Size)
+		}
 	}
 	slices.Sort(want)
 	slices.Sort(got)
@@ -111,6 +115,6 @@ func requireOneCopy(t *testing.T, shared *backends, tree *imagetest.Tree) {
 	conn := stores.connect(t)
 	defer func() { _ = conn.Close(t.Context()) }()
 	var garbage int
-	require.NoError(t, conn.QueryRow(t.Context(), "select count(*) from ocikit.garbage").Scan(&garbage))
+	require.NoError(t, conn.QueryRow(t.Context(), "select count(*) from ocikit.garbage where key not like $1", store.UploadPrefix+"%").Scan(&garbage))
 	require.Zero(t, garbage, "nothing was kept twice, and has to be deleted")
 }

@@ -117,10 +117,10 @@ func requirePullsGoOn(t *testing.T, start func(t *testing.T, configuration []str
 	t.Helper()
 	const (
 		images, clients = 6, 12
-		blobs           = 4 // of each image
-		lasts           = 15 * time.Second
-		rests           = 3500 * time.Millisecond
-		evictions       = 3 // of each image, at the least
+		blobs           = 4                       // of each image
+		phases          = 5                       // in each, half of the images have a rest
+		rests           = 3500 * time.Millisecond // and it lasts so long, at the least,
+		looks           = 4                       // and through so many looks for what to evict
 	)
 	upstream := startOcikitOrigin(t)
 	names := [images]string{"a", "b", "c", "d", "e", "f"}
@@ -130,19 +130,19 @@ func requirePullsGoOn(t *testing.T, start func(t *testing.T, configuration []str
 		pushTree(t, upstream.url, "library/"+name, "v1", trees[i])
 	}
 	mirrors, evict := start(t, hub(upstream.url))
-	pushTree(t, mirrors[0].URL(), "team/own", "v1", trees[0])
+	// A second's grace is less than a busy machine may need between a layer and the manifest.
+	own := &treePusher{client: newPushClient(mirrors[0].URL()), repository: "team/own", tree: trees[0], tries: 30}
+	own.pushManifest(t, trees[0].Root, "v1")
 
-	ctx, stop := context.WithTimeout(t.Context(), lasts)
+	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	began := time.Now()
-	var pulled atomic.Int64
+	var phase, pulled atomic.Int64
 	group, failed := errgroup.WithContext(ctx)
 	for number := range uint64(clients) {
 		client, random := newPushClient(mirrors[int(number)%len(mirrors)].URL()), rand.New(rand.NewPCG(52, number))
 		group.Go(func() error {
 			for failed.Err() == nil {
-				// Each has a rest, long enough for its layers to be collected, and comes again.
-				i := (random.IntN(images/2)*2 + int(time.Since(began)/rests)) % images
+				i := (random.IntN(images/2)*2 + int(phase.Load())) % images
 				pull := &treePull{client: client, repository: "hub/library/" + names[i], tree: trees[i]}
 				if err := pull.run(t.Context()); err != nil { // not ctx: what has begun is brought to its end
 					return err
@@ -152,10 +152,14 @@ func requirePullsGoOn(t *testing.T, start func(t *testing.T, configuration []str
 			return nil
 		})
 	}
-	looks := 0
-	for ; failed.Err() == nil; looks++ {
-		evict()
+	for failed.Err() == nil && phase.Load() < phases {
+		began := time.Now()
+		for look := 0; failed.Err() == nil && (look < looks || time.Since(began) < rests); look++ {
+			evict()
+		}
+		phase.Add(1)
 	}
+	stop()
 	require.NoError(t, group.Wait(), "every pull must succeed, with the right bytes")
 	var fetched, layers float64
 	for _, m := range mirrors {
@@ -163,7 +167,7 @@ func requirePullsGoOn(t *testing.T, start func(t *testing.T, configuration []str
 		fetched += m.metric(t, "ocikit_upstream_requests_total", `kind="manifest"`, `outcome="fetched"`)
 		layers += m.metric(t, "ocikit_upstream_requests_total", `kind="blob"`, `outcome="fetched"`)
 	}
-	t.Logf("%d pulls; evicted in %d looks; manifests came %.0f times, blobs %.0f times", pulled.Load(), looks, fetched, layers)
-	assert.GreaterOrEqual(t, fetched, float64(evictions*images), "how often manifests came again, for this to mean something")
+	t.Logf("%d pulls; manifests came %.0f times, blobs %.0f times", pulled.Load(), fetched, layers)
+	assert.GreaterOrEqual(t, fetched, float64(phases*images/2), "how often manifests came: after each rest again")
 	assert.Greater(t, layers, float64(images*blobs), "how often blobs came, some again after they were collected")
 }
