@@ -103,7 +103,7 @@ func TestPullsAreRecordedWhoeverCollects(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			s := start(t, append([]string{"--data=" + dir, "--shutdown-delay=2s"}, args...)...)
+			s := start(t, append([]string{"--data=" + dir, "--shutdown-delay=10s"}, args...)...)
 			const image = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
 			require.Equal(t, http.StatusCreated, s.do(t, http.MethodPut, "/v2/team/app/manifests/v1", strings.NewReader(image)).StatusCode)
 			s.cancel()

@@ -266,7 +266,7 @@ func TestReadinessAsksSeldomHoweverOftenItIsAsked(t *testing.T) {
 
 func TestReplicaIsNotReadyWhileItShutsDown(t *testing.T) {
 	t.Parallel()
-	s := start(t, "--database=memory:", "--metrics-listen=127.0.0.1:0", "--shutdown-delay=1s")
+	s := start(t, "--database=memory:", "--metrics-listen=127.0.0.1:0", "--shutdown-delay=10s")
 	s.requireReady(t, http.StatusOK, "database: ok\nobjects: ok\n")
 	s.cancel()
 	s.requireReady(t, http.StatusServiceUnavailable, "shutting down\n")
@@ -304,7 +304,7 @@ func TestShutdownDoesNotWaitForADatabaseThatIsSilent(t *testing.T) {
 	s.requireReady(t, http.StatusServiceUnavailable, "database: no answer within 2s\nobjects: ok\n") // which leaves a connection half made
 	start := time.Now()
 	s.stop(t)
-	assert.Less(t, time.Since(start), 5*time.Second)
+	assert.Less(t, time.Since(start), 30*time.Second, "else it would wait for as long as the database is silent")
 }
 
 // What is down is told as such within seconds, and nobody has to restart anything once it is back.
@@ -327,7 +327,7 @@ func TestRequestIsAskedToComeBackWhileADependencyIsDown(t *testing.T) {
 			proxy := proxies[name]
 			proxy.Refuse(t, true)
 			proxy.Cut()
-			s.requireComeBack(t, path, 3*time.Second, name+" refuses connections")
+			s.requireComeBack(t, path, 10*time.Second, name+" refuses connections")
 			proxy.Refuse(t, false)
 			requireBlob(t, s, path, content)
 			proxy.Stall(true)

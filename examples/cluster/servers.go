@@ -73,10 +73,6 @@ func find(name string) string {
 
 // startPostgres starts a new PostgreSQL below dir, and returns its URL.
 func (c *cluster) startPostgres(ctx context.Context, found programs, dir string) (string, error) {
-	host, port, err := freeAddress()
-	if err != nil {
-		return "", err
-	}
 	home := filepath.Join(dir, "postgres")
 	if err := os.Mkdir(home, 0o700); err != nil {
 		return "", err
@@ -89,6 +85,10 @@ func (c *cluster) startPostgres(ctx context.Context, found programs, dir string)
 	initdb := command(ctx, as, found.initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8")
 	if text, err := initdb.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("initdb: %w: %s", err, text)
+	}
+	host, port, err := freeAddress() // which others may take until somebody listens
+	if err != nil {
+		return "", err
 	}
 	url := "postgres://postgres@" + net.JoinHostPort(host, port) + "/postgres?sslmode=disable"
 	server := command(ctx, as, found.postgres, "-D", data, "-h", host, "-p", port, "-k", "")

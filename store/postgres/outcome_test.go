@@ -219,9 +219,14 @@ func TestTooManyConnectionsIsUnavailable(t *testing.T) {
 	}
 	require.NoError(t, postgres.Migrate(t.Context(), pools[0], nil))
 	m := open(t, pools[0], nil)
-	for range 5 {
-		acquire(t, pools[1])
-		pools[0].Reset()
+	for held := 0; held < 5; {
+		connection, err := pools[1].Acquire(t.Context())
+		if err != nil { // what the index had is being closed
+			pools[0].Reset()
+			continue
+		}
+		t.Cleanup(connection.Release)
+		held++
 	}
 	require.ErrorIs(t, m.Ping(t.Context()), store.ErrUnavailable)
 }
