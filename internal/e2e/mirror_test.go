@@ -1,24 +1,19 @@
 package e2e_test
 
 import (
-	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
 // Every client pulls an index of two platforms through, pushes to the same server and pulls that, and pulls through
-// again, with a memory of nothing, when the upstream has gone: from distribution with every client, from the other
-// kinds of upstream with one that copies bytes and one that runs what it pulls.
+// again, with a memory of nothing, when the upstream has gone: from every kind of upstream.
 func TestClientsPullThroughAlsoWhenTheUpstreamHasGone(t *testing.T) {
 	t.Parallel()
 	for kind, start := range originKinds {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			for _, client := range mirrorClients {
-				if kind != "distribution" && !slices.Contains([]string{"podman", "skopeo"}, client.name) {
-					continue
-				}
 				t.Run(client.name, func(t *testing.T) {
 					t.Parallel()
 					client.require(t)
