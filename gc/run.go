@@ -65,6 +65,7 @@ type collector struct {
 	steps    []*step
 	work     store.Work // what was due when the round began
 	stats    Stats
+	putOff   putOffs[store.ManifestAt] // subjects whose referrers could not be deleted
 
 	note func(ctx context.Context, s *step, got gain, err error) // how a step went; not called when ctx has ended
 }
@@ -76,10 +77,13 @@ type step struct {
 	// run does one batch of it, and tells what it did, and how far it got.
 	run func(ctx context.Context, done *Stats) (gain, error)
 
+	// again is after how long, at the most, what failed of it in part is tried again.
+	again time.Duration
+
 	left     bool      // not to be tried again
-	failures int       // in a row
+	failures int       // as a whole, in a row
 	after    time.Time // not to be tried before
-	said     string    // the kind of error that was logged, or ""
+	trouble  trouble
 }
 
 // gain is how far a step, or a round of them, got.
@@ -107,7 +111,7 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 	if err != nil {
 		return nil, err
 	}
-	c := &collector{meta: meta, objects: objects, options: options}
+	c := &collector{meta: meta, objects: objects, options: options, putOff: putOffs[store.ManifestAt]{}}
 	c.note = c.backOff
 	if c.policies, err = compilePolicies(options.Policies); err != nil {
 		return nil, fmt.Errorf("gc options: %w", err)
@@ -120,11 +124,11 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 		{name: StepLook, due: func() bool { return true }, run: c.look},
 		{name: StepPulls, due: pulls.due, run: pulls.run},
 		{name: StepSessions, due: func() bool { return c.work.Sessions }, run: paced(c.endSessions)},
-		{name: StepCandidates, due: func() bool { return c.work.Candidates }, run: paced(c.review)},
+		{name: StepCandidates, due: func() bool { return c.work.Candidates }, run: paced(c.review), again: lastPutOff},
 		{name: StepRepositories, due: func() bool { return c.work.Repositories }, run: paced(c.drain)},
-		{name: StepGarbage, due: func() bool { return c.work.Garbage }, run: paced(c.sweep)},
-		{name: StepPolicies, due: runner.due, run: runner.run},
-		{name: StepEviction, due: evictor.due, run: evictor.run},
+		{name: StepGarbage, due: func() bool { return c.work.Garbage }, run: paced(c.sweep), again: options.Again},
+		{name: StepPolicies, due: runner.due, run: runner.run, again: options.PolicyPause},
+		{name: StepEviction, due: evictor.due, run: evictor.run, again: max(lastPutOff, options.Eviction.Pause)},
 	}
 	return c, nil
 }
