@@ -52,6 +52,7 @@ type evictStep struct {
 	claimed time.Time // last
 	next    time.Time // to begin
 	look    *eviction // nil: not begun
+	putOff  putOffs[store.ManifestAt]
 }
 
 func (s *evictStep) due() bool {
@@ -66,27 +67,39 @@ func (s *evictStep) run(ctx context.Context, done *Stats) (gain, error) {
 		return nothing, err
 	}
 	if s.look == nil {
+		s.putOff.tidy()
 		s.look = newEviction(s.meta, s.options.Eviction)
+		s.look.passes = s.putOff.has
 	}
 	s.look.evict = func(ctx context.Context, m mirrored, quiet time.Duration, _ string) (int64, error) {
 		freed, err := s.meta.EvictManifest(ctx, store.ManifestEviction{Repository: m.Repository, Digest: m.Digest, Quiet: quiet})
 		if err == nil {
 			done.Evicted++
 			done.EvictedBytes += freed
+			delete(s.putOff, m.ManifestAt)
 		}
 		return freed, err
+	}
+	var failed []error
+	s.look.fail = func(at store.ManifestAt, err error) error {
+		s.putOff.add(at)
+		if errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil { // as a rule, all would fail
+			return err
+		}
+		failed = append(failed, err)
+		return nil
 	}
 	for began := time.Now(); time.Since(began) < fast; {
 		over, err := s.look.advance(ctx)
 		if err != nil {
 			s.look = nil // what has gone may not be known, and is not to be guessed
-			return nothing, err
+			return nothing, errors.Join(err, firstOf("evict", failed))
 		}
 		if over {
-			return s.end(ctx), nil
+			return s.end(ctx), inPart(firstOf("evict", failed))
 		}
 	}
-	return filled, nil
+	return filled, inPart(firstOf("evict", failed))
 }
 
 // claim reports whether the look is this collector's.
@@ -142,6 +155,11 @@ type eviction struct {
 	now   time.Time
 	evict func(ctx context.Context, m mirrored, quiet time.Duration, reason string) (freed int64, err error)
 
+	// passes reports whether a manifest, or a repository, has failed before and is to be passed over. fail is told of one that
+	// fails, and returns nil if the look is to go on past it. Both may be nil: none is passed over.
+	passes func(at store.ManifestAt) bool
+	fail   func(at store.ManifestAt, err error) error
+
 	size     int64            // of what is mirrored, less what was evicted
 	measured store.ManifestAt // up to here
 	whole    bool             // all was measured
@@ -153,6 +171,7 @@ type eviction struct {
 
 	oldest  []mirrored // that may go for the budget, the least recently used first
 	evicted bool       // some was
+	failed  bool       // some, which the next look passes over
 	waits   bool       // some that is idle was left because another one refers to it
 	stale   bool       // somebody else deletes, too: what is known of the size is wrong
 }
@@ -171,7 +190,21 @@ func (e *eviction) excess() int64 {
 
 // again reports whether another look would find what this one has made way for.
 func (e *eviction) again() bool {
-	return e.stale || e.evicted && (e.waits || e.excess() > 0)
+	return e.stale || e.evicted && (e.waits || e.excess() > 0) || e.failed && e.excess() > 0
+}
+
+func (e *eviction) passesOver(at store.ManifestAt) bool { return e.passes != nil && e.passes(at) }
+
+// goPast ends the look with the error of a manifest, or a repository, or goes on past it.
+func (e *eviction) goPast(at store.ManifestAt, err error) error {
+	if e.fail == nil {
+		return err
+	}
+	if err := e.fail(at, err); err != nil {
+		return err
+	}
+	e.failed = true
+	return nil
 }
 
 // advance does a page, or one eviction.
@@ -214,12 +247,18 @@ func (e *eviction) list(ctx context.Context) (err error) {
 		e.last = e.page[len(e.page)-1]
 	}
 	repository := e.page[0]
+	whole := store.ManifestAt{Repository: repository}
+	if e.passesOver(whole) {
+		e.page = e.page[1:]
+		return nil
+	}
 	if e.listed.Repository != repository {
-		e.listed = store.ManifestAt{Repository: repository}
+		e.listed = whole
 	}
 	found, err := e.meta.ManifestRecords(ctx, repository, e.listed.Digest, records)
 	if err != nil {
-		return fmt.Errorf("list manifests of %s: %w", repository, err)
+		e.page = e.page[1:]
+		return e.goPast(whole, fmt.Errorf("list manifests of %s: %w", repository, err))
 	}
 	for i := range found {
 		if err := e.see(ctx, repository, &found[i]); err != nil {
@@ -238,6 +277,9 @@ func (e *eviction) see(ctx context.Context, repository string, record *store.Man
 	m := mirrored{store.ManifestAt{Repository: repository, Digest: record.Digest}, record.Pushed}
 	if record.Pulled.After(m.used) {
 		m.used = record.Pulled
+	}
+	if e.passesOver(m.ManifestAt) {
+		return nil
 	}
 	age := e.now.Sub(m.used)
 	idle := e.rules.Idle > 0 && age >= e.rules.Idle
@@ -265,7 +307,9 @@ func (e *eviction) take(ctx context.Context, m mirrored, floor time.Duration, re
 	case errors.Is(err, store.ErrManifestUnknown):
 		e.stale = e.rules.Budget > 0
 	case !refused(err):
-		return fmt.Errorf("evict manifest %s of %s: %w", m.Digest, m.Repository, err)
+		// Whether it has gone is not known, and so how much is mirrored is not either: it is added up again.
+		e.size, e.measured, e.whole = 0, store.ManifestAt{}, e.rules.Budget == 0
+		return e.goPast(m.ManifestAt, fmt.Errorf("evict manifest %s of %s: %w", m.Digest, m.Repository, err))
 	}
 	return nil
 }

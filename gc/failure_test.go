@@ -6,14 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ocikit/ocikit/gc"
@@ -221,5 +224,185 @@ func TestFailureThatIsOverIsLoggedWhenItIsBack(t *testing.T) {
 			require.Equal(t, i+1, lines("collecting goes on"), "that it is over is logged, though nothing is due any more")
 		}
 		stop()
+	})
+}
+
+// stuck is an index of which some calls fail for good.
+type stuck struct {
+	gc.Index
+	err       error
+	manifests map[digest.Digest]bool // cannot be evicted, expired, or looked up
+	listed    map[string]bool        // repositories whose manifests cannot be listed
+	tags      map[string]bool        // cannot be expired
+	healed    atomic.Bool            // all calls succeed
+}
+
+func (s *stuck) fails(is bool) bool { return is && !s.healed.Load() }
+
+func (s *stuck) EvictManifest(ctx context.Context, eviction store.ManifestEviction) (int64, error) {
+	if s.fails(s.manifests[eviction.Digest]) {
+		return 0, s.err
+	}
+	return s.Index.EvictManifest(ctx, eviction)
+}
+
+func (s *stuck) ExpireManifest(ctx context.Context, expiry store.ManifestExpiry) error {
+	if s.fails(s.manifests[expiry.Digest]) {
+		return s.err
+	}
+	return s.Index.ExpireManifest(ctx, expiry)
+}
+
+func (s *stuck) ExpireTag(ctx context.Context, expiry store.TagExpiry) error {
+	if s.fails(s.tags[expiry.Tag]) {
+		return s.err
+	}
+	return s.Index.ExpireTag(ctx, expiry)
+}
+
+func (s *stuck) Manifest(ctx context.Context, name string, ref store.ManifestRef) (store.Manifest, error) {
+	if s.fails(s.manifests[ref.Digest]) {
+		return store.Manifest{}, s.err
+	}
+	return s.Index.Manifest(ctx, name, ref)
+}
+
+func (s *stuck) ManifestRecords(ctx context.Context, name string, after digest.Digest, limit int) ([]store.ManifestRecord, error) {
+	if s.fails(s.listed[name]) {
+		return nil, s.err
+	}
+	return s.Index.ManifestRecords(ctx, name, after, limit)
+}
+
+var (
+	errRow     = errors.New("a row that cannot be read")
+	errTooLong = fmt.Errorf("canceling statement: %w", store.ErrUnavailable)
+)
+
+func TestManifestThatCannotBeEvictedKeepsNoOtherWaiting(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		rules  gc.Eviction
+		failed int // of 60, the oldest ones
+		err    error
+	}{
+		"idle":                        {gc.Eviction{Idle: day}, 1, errRow},
+		"idle, many":                  {gc.Eviction{Idle: day}, 20, errRow},
+		"idle, one that takes long":   {gc.Eviction{Idle: day}, 1, errTooLong},
+		"budget":                      {gc.Eviction{Budget: 40}, 1, errRow},
+		"budget, as many as may stay": {gc.Eviction{Budget: 40}, 10, errRow},
+		"budget, one that takes long": {gc.Eviction{Budget: 40}, 1, errTooLong},
+		"both":                        {gc.Eviction{Idle: 20 * day, Budget: 40}, 7, errRow},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const many = 60
+				w := newWorld()
+				index := &stuck{Index: w.index(), err: test.err, manifests: map[digest.Digest]bool{}}
+				for i := range many {
+					d := w.put(t, manifest{repository: fmt.Sprint("~hub/", i%3), text: fmt.Sprintf("%04d", i)})
+					if i < test.failed {
+						index.manifests[d] = true
+					}
+					time.Sleep(time.Minute)
+				}
+				time.Sleep(2 * day)
+				log, lines := logTo()
+				opts := evicting(test.rules)
+				opts.Logger = log
+				stop := running(t, index, w.objects, opts)
+				time.Sleep(12 * time.Hour)
+				synctest.Wait()
+				var left []int
+				for i := range many {
+					if w.hasManifest(t, fmt.Sprint("~hub/", i%3), fmt.Sprintf("%04d", i)) {
+						left = append(left, i)
+					}
+				}
+				want := max(test.failed, int(test.rules.Budget)/4)
+				require.Len(t, left, want, "what is behind those that fail is evicted, and no more than is too much: %v", left)
+				for i := range test.failed {
+					require.Equal(t, i, left[i])
+				}
+				require.Equal(t, 1, lines("collecting fails"))
+				index.healed.Store(true)
+				time.Sleep(2 * time.Hour)
+				stop()
+				require.Equal(t, test.rules.Budget, w.mirrored(t), "what failed is tried again")
+			})
+		})
+	}
+}
+
+func TestMirroredRepositoryThatCannotBeListedKeepsNoOtherWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 9 {
+			w.put(t, manifest{repository: fmt.Sprint("~hub/", i%3), text: fmt.Sprintf("%04d", i)})
+		}
+		time.Sleep(2 * day)
+		index := &stuck{Index: w.index(), err: errRow, listed: map[string]bool{"~hub/0": true}}
+		stats, err := gc.Once(t.Context(), index, w.objects, evicting(gc.Eviction{Idle: day}))
+		require.ErrorContains(t, err, "list manifests of ~hub/0")
+		require.Equal(t, 6, stats.Evicted)
+	})
+}
+
+func TestPoliciesGoOnPastWhatFailsOfARepository(t *testing.T) {
+	t.Parallel()
+	old := func(i int) string { return fmt.Sprint("untagged ", i) }
+	subject := digest.FromString("a subject that cannot be looked up")
+	setUp := func(t *testing.T, err error) (*world, *stuck, *gc.Options) {
+		t.Helper()
+		w := newWorld()
+		for i := range 10 {
+			w.put(t, manifest{text: old(i)})
+			w.put(t, manifest{text: fmt.Sprint("tagged ", i), tags: []string{fmt.Sprint("pr-", i)}})
+			w.put(t, manifest{repository: "team/behind", text: text(i)})
+		}
+		w.put(t, manifest{text: "referrer", subject: subject})
+		time.Sleep(10 * day)
+		opts := with(gc.Policy{Repositories: []string{"**"}, UntaggedOlderThan: day, Tags: []gc.TagRule{{Match: []string{"pr-*"}, OlderThan: day}}})
+		return w, &stuck{
+			Index: w.index(), err: err, tags: map[string]bool{"pr-0": true},
+			manifests: map[digest.Digest]bool{digest.FromString(old(4)): true, subject: true},
+		}, opts
+	}
+	requireLeft := func(t *testing.T, w *world, stays ...string) {
+		t.Helper()
+		for i := range 10 {
+			assert.Equal(t, slices.Contains(stays, old(i)), w.hasManifest(t, repository, old(i)), old(i))
+			assert.False(t, w.hasManifest(t, "team/behind", text(i)), "what is in a repository behind it goes")
+		}
+		assert.Equal(t, slices.Contains(stays, "referrer"), w.hasManifest(t, repository, "referrer"))
+	}
+	t.Run("at once", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			w, index, opts := setUp(t, errRow)
+			stats, err := gc.Once(t.Context(), index, w.objects, opts)
+			require.ErrorContains(t, err, "expire: 3 failed, among them: ")
+			assert.Equal(t, 19, stats.Manifests)
+			assert.Equal(t, 9, stats.Tags)
+			requireLeft(t, w, old(4), "referrer")
+			assert.Equal(t, []string{"pr-0"}, w.tags(t, repository))
+			index.healed.Store(true)
+			stats, err = gc.Once(t.Context(), index, w.objects, opts)
+			require.NoError(t, err)
+			assert.Equal(t, 1, stats.Tags, "the next run meets what failed again")
+			requireLeft(t, w)
+		})
+	})
+	t.Run("takes too long", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			w, index, opts := setUp(t, errTooLong)
+			stop := running(t, index, w.objects, opts)
+			time.Sleep(5 * time.Minute)
+			stop()
+			requireLeft(t, w, old(4), "referrer")
+		})
 	})
 }

@@ -64,6 +64,7 @@ type collector struct {
 	policies policies
 	steps    []*step
 	work     store.Work // what was due when the round began
+	reached  bool       // the index was there when the round began
 	stats    Stats
 	putOff   putOffs[store.ManifestAt] // subjects whose referrers could not be deleted
 
@@ -119,7 +120,8 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 	paced := func(run func(context.Context, int, *Stats) (gain, error)) func(context.Context, *Stats) (gain, error) {
 		return newPace(options.Batch).keep(run)
 	}
-	pulls, runner, evictor := &pullStep{collector: c}, &policyStep{collector: c}, &evictStep{collector: c, holder: store.NewID()}
+	pulls, runner := &pullStep{collector: c}, &policyStep{collector: c}
+	evictor := &evictStep{collector: c, holder: store.NewID(), putOff: putOffs[store.ManifestAt]{}}
 	c.steps = []*step{
 		{name: StepLook, due: func() bool { return true }, run: c.look},
 		{name: StepPulls, due: pulls.due, run: pulls.run},
@@ -135,7 +137,7 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 
 // round takes one batch of each kind of work that is due. A kind that fails is left alone; the others go on.
 func (c *collector) round(ctx context.Context) (got gain) {
-	c.work = store.Work{}
+	c.work, c.reached = store.Work{}, false
 	for _, s := range c.steps {
 		if ctx.Err() == nil && !s.left && !time.Now().Before(s.after) && s.due() {
 			got = max(got, c.take(ctx, s))
@@ -169,7 +171,7 @@ func (c *collector) look(ctx context.Context, done *Stats) (gain, error) {
 		return nothing, err
 	}
 	done.Rounds = 1
-	c.work = work
+	c.work, c.reached = work, true
 	return nothing, nil
 }
 
