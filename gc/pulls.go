@@ -76,13 +76,17 @@ func (p *Pulls) take() (pulls []store.Pull, dropped int) {
 	return pulls, dropped
 }
 
-// putBack returns pulls that could not be recorded, as far as there is room for them.
+// putBack returns pulls that could not be recorded, as far as there is room for them. The others are gathered again when they come
+// again.
 func (p *Pulls) putBack(pulls []store.Pull) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	room := max(p.most-len(p.pending), 0)
 	if len(pulls) > room {
 		p.dropped += len(pulls) - room
+		for _, dropped := range pulls[room:] {
+			delete(p.seen, dropped)
+		}
 		pulls = pulls[:room]
 	}
 	p.pending = append(pulls, p.pending...)

@@ -2,6 +2,7 @@ package gc_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -47,6 +48,42 @@ func TestPullsAreRecordedOffThePathAndBounded(t *testing.T) {
 		require.Equal(t, 1, w.once(t, opts).Pulls)
 		pulls.Record(repository, digest.FromString(text(0)), "")
 		require.Equal(t, 1, w.once(t, opts).Pulls, "it is recorded again after an hour")
+	})
+}
+
+func TestPullsThatWereDroppedAreGatheredAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		pulls := gc.NewPulls(2)
+		d := w.put(t, manifest{text: "a", tags: []string{"v0", "v1", "v2", "v3"}})
+		flush := func() gc.Stats {
+			stats, err := pulls.Flush(t.Context(), w.index())
+			require.NoError(t, err)
+			return stats
+		}
+		for i := range 3 {
+			pulls.Record(repository, d, fmt.Sprint("v", i))
+		}
+		require.Equal(t, gc.Stats{Pulls: 2, DroppedPulls: 1}, flush())
+		pulls.Record(repository, d, "v2")
+		require.Equal(t, gc.Stats{Pulls: 1}, flush(), "what came when it was full comes again")
+
+		other := w.put(t, manifest{text: "b", tags: []string{"w0", "w1", "w2"}})
+		pulls.Record(repository, other, "w0")
+		pulls.Record(repository, other, "w1")
+		w.failOn(func(string) error { // meanwhile, another one comes
+			pulls.Record(repository, other, "w2")
+			return store.ErrUnavailable
+		})
+		_, err := pulls.Flush(t.Context(), w.index())
+		require.ErrorIs(t, err, store.ErrUnavailable)
+		w.failOn(nil)
+		require.Equal(t, gc.Stats{Pulls: 2, DroppedPulls: 1}, flush())
+		for i := range 3 {
+			pulls.Record(repository, other, fmt.Sprint("w", i))
+		}
+		require.Equal(t, gc.Stats{Pulls: 1}, flush(), "what could not be put back comes again, and the others were recorded")
 	})
 }
 
