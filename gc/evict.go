@@ -17,12 +17,12 @@ import (
 // repositories, with their tags. One that another one refers to stays until that has gone. What was pushed is never evicted,
 // also if it is the same. What is evicted becomes garbage like anything that a client deletes, after the same grace and delay.
 type Eviction struct {
-	// Idle evicts manifests that were last put or pulled longer ago. Pulls are known to the hour, from when [Pulls] was put to use.
-	// 0: none.
+	// Idle evicts manifests that were last put or pulled longer ago. Pulls are known from when [Pulls] was put to use, and are a
+	// sample: for two hours after one that is recorded, a manifest counts as being pulled still. 0: none.
 	Idle time.Duration
 
 	// Budget is how many bytes of content may be mirrored, each content once. If there are more, manifests are evicted until there
-	// are not, the least recently put or pulled one first, and none that was within the last two hours. What waits to be
+	// are not, the least recently put or pulled one first, and none of which that is recorded within the last two hours. What waits to be
 	// deleted is not counted. 0: any number.
 	Budget int64
 
@@ -31,8 +31,8 @@ type Eviction struct {
 }
 
 const (
-	// leastQuiet is longer than it takes until a pull is known.
-	leastQuiet = 2 * time.Hour
+	// leastQuiet is how long nothing that is recorded must have happened to what is evicted for the budget.
+	leastQuiet = pullLag
 	// evictionLife is how long others leave evicting to somebody who may have died.
 	evictionLife = 5 * time.Minute
 	// mostOldest bounds what a look has to remember.
@@ -282,7 +282,7 @@ func (e *eviction) see(ctx context.Context, repository string, record *store.Man
 		return nil
 	}
 	age := e.now.Sub(m.used)
-	idle := e.rules.Idle > 0 && age >= e.rules.Idle
+	idle := e.rules.Idle > 0 && age >= e.rules.Idle && e.now.Sub(mayBePulled(record.Pulled)) >= e.rules.Idle
 	switch {
 	case record.Parent:
 		e.waits = e.waits || idle

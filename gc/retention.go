@@ -125,7 +125,7 @@ func (j *judgement) tagReason(t store.TagRecord, last []newest) (reason string, 
 	if j.keeps(t.Name) || j.pulledLately(t.Pulled) {
 		return "", nil
 	}
-	floors = []time.Duration{j.policy.KeepPulledWithin}
+	floors = []time.Duration{j.policy.keepPulled()}
 	var reasons []string
 	age := j.now.Sub(t.Pushed)
 	for i, rule := range j.policy.rules {
@@ -164,7 +164,7 @@ func (j *judgement) manifests(ctx context.Context) error {
 		}
 		expiry := store.ManifestExpiry{
 			Repository: j.repository, Digest: m.Digest, Orphan: true,
-			Quiet: quiet(j.now, m.Pushed, m.Pulled, []time.Duration{least, j.policy.KeepPulledWithin}),
+			Quiet: quiet(j.now, m.Pushed, m.Pulled, []time.Duration{least, j.policy.keepPulled()}),
 		}
 		reason := fmt.Sprintf("no tag, and pushed %s ago, more than %s", ago(age), ago(least))
 		return j.decide(ctx, func(ctx context.Context) error { return j.manifest(ctx, expiry, m.Size, reason) })
@@ -172,7 +172,7 @@ func (j *judgement) manifests(ctx context.Context) error {
 }
 
 func (j *judgement) pulledLately(pulled time.Time) bool {
-	return !pulled.IsZero() && j.now.Sub(pulled) < j.policy.KeepPulledWithin
+	return !pulled.IsZero() && j.now.Sub(pulled) < j.policy.keepPulled()
 }
 
 // hasSubject reports whether a subject, which may be "", is here.

@@ -46,7 +46,7 @@ func (c *serveCommand) checkCollecting() []error {
 
 // evictionFlags say what goes of what was pulled through.
 type evictionFlags struct {
-	EvictIdle time.Duration `placeholder:"DURATION" help:"Evict what was pulled through and has not been pulled for so long (never). Pulls are known to the hour."`
+	EvictIdle time.Duration `placeholder:"DURATION" help:"Evict what was pulled through and has not been pulled for so long (never). Pulls are sampled: add two hours to what was pulled at all."`
 	EvictOver size          `placeholder:"SIZE" help:"Evict what was pulled through and pulled least recently while all of it is larger (never)."`
 }
 
