@@ -82,6 +82,13 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
+// Validate checks options as [Run], [Once] and [Preview] do, for who wants to know before anything is begun. Its errors name the
+// field. o may be nil.
+func (o *Options) Validate() error {
+	_, err := o.complete()
+	return err
+}
+
 // complete returns the options with their defaults. Its errors name the field.
 func (o *Options) complete() (Options, error) {
 	var c Options

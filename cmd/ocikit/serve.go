@@ -78,13 +78,17 @@ func (c *serveCommand) Run(ctx context.Context, out output, file *configFile) er
 	}
 	budget := staging.NewBudget(int64(c.UploadMemory))
 	metrics := newMetrics(budget)
+	pulls := gc.NewPulls(0)
+	collecting, err := c.collecting(metrics, settings, pulls)
+	if err != nil {
+		return err
+	}
 	stores, err := c.open(ctx, log, settings, metrics)
 	if err != nil {
 		return err
 	}
 	defer stores.close(log)
-	pulls := gc.NewPulls(0)
-	defer c.startCollecting(ctx, log, stores, c.collecting(metrics, settings, pulls))()
+	defer c.startCollecting(ctx, log, stores, collecting)()
 
 	options := registry.LocalOptions{
 		Budget:                budget,
