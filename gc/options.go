@@ -51,11 +51,14 @@ type Options struct {
 	// deleting a batch takes. Default 10 min.
 	Again time.Duration
 
-	// Pause is how long to wait after a round that found nothing to do, give or take a quarter of it. Default 1 min.
+	// Pause is how long to wait after a round that has filled no batch, since little was due or nothing, give or take a quarter of
+	// it. After one that has, it is waited as long as the round took, and no longer than Pause. Pulls are recorded about as often:
+	// let it be ten minutes at most where policies or evictions look at them. Default 1 min.
 	Pause time.Duration
 
-	// Batch is how many candidates, sessions, rows or objects one step takes at most. A step that takes longer than 200 ms
-	// is halved, and one that takes less than 50 ms doubled again. Default 1000.
+	// Batch is how many candidates, sessions, rows or objects one step takes at most, not counting candidates that have failed
+	// before and come back each time. A step that takes longer than 200 ms, or fails as a whole, is halved, and one that takes less than
+	// 50 ms doubled again. Default 1000.
 	Batch int
 
 	Policies    []Policy      // for each repository, the first one that matches it; default none
