@@ -11,9 +11,10 @@ import (
 )
 
 // policyStep runs the policies over all repositories once in a while, some repositories at a time, so that the other work goes
-// on meanwhile.
+// on meanwhile. Of the collectors that run the same ones, one does it for all.
 type policyStep struct {
 	*collector
+	claim claim
 	next  time.Time  // to begin
 	page  []string   // repositories to look at
 	after string     // the last one of the page
@@ -29,6 +30,15 @@ func (s *policyStep) due() bool {
 // run runs them over some repositories. One that fails is left to the next run, so that those behind it are met; it is told when
 // the batch is over. While the index is away, all of them would fail: then it stays where it is.
 func (s *policyStep) run(ctx context.Context, done *Stats) (got gain, err error) {
+	if s.shares {
+		if mine, err := s.claim.take(ctx); !mine {
+			s.left = nil
+			if err == nil {
+				s.next = time.Now().Add(jitter(s.options.PolicyPause / 4))
+			}
+			return nothing, err
+		}
+	}
 	if s.left == nil {
 		s.left, s.page, s.after = s.policies.unmatched(), nil, ""
 	}
@@ -72,6 +82,11 @@ func (s *policyStep) away(repository string, err error) bool {
 // end ends a run over all repositories, and says what of the policies has matched nothing.
 func (s *policyStep) end(ctx context.Context) {
 	s.next = time.Now().Add(jitter(s.options.PolicyPause))
+	if s.shares {
+		if err := s.claim.rest(ctx, s.options.PolicyPause); err != nil {
+			s.options.Logger.DebugContext(ctx, "others may run the policies again", "error", err)
+		}
+	}
 	var found []string
 	for _, finding := range s.left.findings() {
 		found = append(found, finding.String())

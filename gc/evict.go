@@ -33,26 +33,22 @@ type Eviction struct {
 const (
 	// leastQuiet is how long nothing that is recorded must have happened to what is evicted for the budget.
 	leastQuiet = pullLag
-	// evictionLife is how long others leave evicting to somebody who may have died.
-	evictionLife = 5 * time.Minute
 	// mostOldest bounds what a look has to remember.
 	mostOldest = 1000
 	// beforeMirrors comes before the names of all mirrored repositories, and after all others.
 	beforeMirrors = "}"
 )
 
-// evictionClaim is claimed by who evicts, as if it were to be fetched: if several looked at once, each would evict all that is too
-// much.
-var evictionClaim = digest.Digest("eviction:all") // of no content
+// evictionClaim is claimed by who evicts: if several looked at once, each would evict all that is too much.
+var evictionClaim = digest.FromString("eviction of what is mirrored")
 
 // evictStep looks at all that is mirrored once in a while, some of it at a time, so that the other work goes on meanwhile.
 type evictStep struct {
 	*collector
-	holder  string    // of the claim
-	claimed time.Time // last
-	next    time.Time // to begin
-	look    *eviction // nil: not begun
-	putOff  putOffs[store.ManifestAt]
+	claim  claim
+	next   time.Time // to begin
+	look   *eviction // nil: not begun
+	putOff putOffs[store.ManifestAt]
 }
 
 func (s *evictStep) due() bool {
@@ -61,9 +57,11 @@ func (s *evictStep) due() bool {
 }
 
 func (s *evictStep) run(ctx context.Context, done *Stats) (gain, error) {
-	claimed, err := s.claim(ctx)
-	if !claimed {
+	if mine, err := s.claim.take(ctx); !mine {
 		s.look = nil
+		if err == nil {
+			s.next = time.Now().Add(jitter(s.options.Eviction.Pause))
+		}
 		return nothing, err
 	}
 	if s.look == nil {
@@ -102,24 +100,6 @@ func (s *evictStep) run(ctx context.Context, done *Stats) (gain, error) {
 	return filled, inPart(firstOf("evict", failed))
 }
 
-// claim reports whether the look is this collector's.
-func (s *evictStep) claim(ctx context.Context) (bool, error) {
-	if s.look != nil && time.Since(s.claimed) < evictionLife/4 {
-		return true, nil
-	}
-	began := time.Now()
-	claimed, err := s.meta.ClaimFetch(ctx, evictionClaim, s.holder, evictionLife)
-	switch {
-	case err != nil:
-		return false, fmt.Errorf("claim eviction: %w", err)
-	case claimed:
-		s.claimed = began
-	default:
-		s.next = began.Add(jitter(s.options.Eviction.Pause))
-	}
-	return claimed, nil
-}
-
 // end ends a look. Another one begins at once if this one has made way for it.
 func (s *evictStep) end(ctx context.Context) gain {
 	look := s.look
@@ -127,7 +107,7 @@ func (s *evictStep) end(ctx context.Context) gain {
 	if look.again() {
 		return filled
 	}
-	if err := s.meta.ReleaseFetch(ctx, evictionClaim, s.holder); err != nil {
+	if err := s.claim.release(ctx); err != nil {
 		s.options.Logger.DebugContext(ctx, "the claim to evict is left until its time is over", "error", err)
 	}
 	s.next = time.Now().Add(jitter(s.options.Eviction.Pause))

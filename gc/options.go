@@ -61,8 +61,11 @@ type Options struct {
 	// 50 ms doubled again. Default 1000.
 	Batch int
 
-	Policies    []Policy      // for each repository, the first one that matches it; default none
-	PolicyPause time.Duration // between two runs of the policies over all repositories; default 1 h
+	Policies []Policy // for each repository, the first one that matches it; default none
+
+	// PolicyPause is between two runs of the policies over all repositories, by whichever of the collectors that have the same
+	// policies. [Once] does not wait for it. Default 1 h.
+	PolicyPause time.Duration
 
 	// Immutable reports whether a tag is never moved or deleted; what the registry was given. Policies keep such a tag as one of
 	// [Policy].Keep. nil: none is.

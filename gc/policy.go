@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/ocikit/ocikit/store"
 )
 
@@ -162,6 +164,15 @@ func (p policies) of(repository string) *policy {
 		}
 	}
 	return nil
+}
+
+// claim is claimed by who runs them: others that have the same ones need not run them as well. It is the digest of what they say.
+func (p policies) claim() digest.Digest {
+	said := make([]Policy, len(p))
+	for i, policy := range p {
+		said[i] = policy.Policy
+	}
+	return digest.FromString(fmt.Sprintf("policies %+v", said))
 }
 
 // hold returns what a review asks whether a repository cascades, or nil if none does.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/ocikit/ocikit/store"
 )
 
@@ -17,6 +19,7 @@ func Run(ctx context.Context, meta Index, objects store.Objects, opts *Options) 
 	if err != nil {
 		return err
 	}
+	c.shares = true
 	for ctx.Err() == nil {
 		began := time.Now()
 		if c.round(ctx) == filled {
@@ -65,6 +68,7 @@ type collector struct {
 	steps    []*step
 	work     store.Work // what was due when the round began
 	reached  bool       // the index was there when the round began
+	shares   bool       // what need not be done by all collectors: who is started by hand does it all the same
 	stats    Stats
 	putOff   putOffs[store.ManifestAt] // subjects whose referrers could not be deleted
 
@@ -120,8 +124,10 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 	paced := func(run func(context.Context, int, *Stats) (gain, error)) func(context.Context, *Stats) (gain, error) {
 		return newPace(options.Batch).keep(run)
 	}
-	pulls, runner := &pullStep{collector: c}, &policyStep{collector: c}
-	evictor := &evictStep{collector: c, holder: store.NewID(), putOff: putOffs[store.ManifestAt]{}}
+	holder := store.NewID()
+	claimOf := func(d digest.Digest) claim { return claim{meta: meta, of: d, holder: holder} }
+	pulls, runner := &pullStep{collector: c}, &policyStep{collector: c, claim: claimOf(c.policies.claim())}
+	evictor := &evictStep{collector: c, claim: claimOf(evictionClaim), putOff: putOffs[store.ManifestAt]{}}
 	c.steps = []*step{
 		{name: StepLook, due: func() bool { return true }, run: c.look},
 		{name: StepPulls, due: pulls.due, run: pulls.run},
