@@ -80,8 +80,7 @@ func (s *evictStep) run(ctx context.Context, done *Stats) (gain, error) {
 	}
 	var failed []error
 	s.look.fail = func(at store.ManifestAt, err error) error {
-		s.putOff.add(at)
-		if errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil { // as a rule, all would fail
+		if !s.putOff.add(at) || errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil { // as a rule, all would fail
 			return err
 		}
 		failed = append(failed, err)

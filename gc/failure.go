@@ -55,16 +55,17 @@ type putOff struct {
 	until    time.Time
 }
 
-// mostPutOff bounds what is remembered of failures. What fails beside so much else is tried each time.
+// mostPutOff bounds what is remembered of failures. If so much fails, it is the step that does.
 const mostPutOff = 10_000
 
-// add puts off what has failed.
-func (p putOffs[K]) add(key K) {
+// add puts off what has failed, and reports whether there was room for it.
+func (p putOffs[K]) add(key K) bool {
 	failed, known := p[key]
 	if !known && len(p) >= mostPutOff {
-		return
+		return false
 	}
 	p[key] = putOff{failed.failures + 1, time.Now().Add(retryIn(failed.failures, firstPutOff, lastPutOff))}
+	return true
 }
 
 // has reports whether something is to be passed over still.
@@ -118,10 +119,13 @@ func (c *collector) backOff(ctx context.Context, s *step, _ gain, err error) {
 }
 
 // calm says that a step's trouble is over, if it is. That others of its batches succeed says nothing about what failed of it: that
-// has been tried again several times meanwhile, here or by another collector.
+// has been tried again several times meanwhile, here or by another collector, which may have left nothing to try.
 func (c *collector) calm(ctx context.Context, s *step) {
 	over := max(2*lastRetry, 6*s.again+2*c.options.Pause)
-	if len(s.trouble.said) == 0 || s.failures > 0 || time.Since(s.trouble.last) < over {
+	if len(s.trouble.said) == 0 || time.Since(s.trouble.last) < over {
+		return
+	}
+	if idle := c.reached && !s.due(); s.failures > 0 && !idle {
 		return
 	}
 	c.options.Logger.InfoContext(ctx, "collecting goes on", "step", s.name, "failures", s.trouble.failures)

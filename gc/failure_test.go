@@ -227,6 +227,50 @@ func TestFailureThatIsOverIsLoggedWhenItIsBack(t *testing.T) {
 	})
 }
 
+func TestFailureIsOverWhenAnotherCollectorHasDoneTheWork(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		log, lines := logTo()
+		w.failOn(func(method string) error {
+			if method == "Delete" {
+				return store.ErrUnavailable
+			}
+			return nil
+		})
+		stop := running(t, w.index(), w.hookedObjects(), &gc.Options{Grace: time.Hour, Logger: log})
+		for i := range 2 {
+			w.push(t, repository, text(i))
+			time.Sleep(3 * time.Hour)
+			synctest.Wait()
+			require.Equal(t, i+1, lines("collecting fails"))
+			for range 30 { // until it is not put off
+				_, err := gc.Once(t.Context(), w.meta, w.objects, nil)
+				require.NoError(t, err)
+				time.Sleep(time.Minute)
+			}
+			require.Empty(t, w.stored(t))
+			time.Sleep(2 * time.Hour)
+			synctest.Wait()
+			require.Equal(t, i+1, lines("collecting goes on"))
+		}
+		stop()
+	})
+}
+
+func TestSoMuchThatFailsIsTheStep(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const many = 10_100
+		w := newWorld()
+		index := w.poison(t, many, errRow)
+		time.Sleep(25 * time.Hour)
+		_, err := gc.Once(t.Context(), index, w.objects, &gc.Options{Policies: cascading.Policies})
+		require.ErrorIs(t, err, errRow)
+		require.Less(t, index.heal(), 2*many, "it is not tried for ever")
+	})
+}
+
 // stuck is an index of which some calls fail for good.
 type stuck struct {
 	gc.Index

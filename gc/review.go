@@ -24,7 +24,7 @@ func (c *collector) review(ctx context.Context, limit int, done *Stats) (gain, e
 	}
 	done.Candidates, done.Left = reviewed.Candidates, reviewed.Left
 	done.Links, done.Contents, done.Bytes = reviewed.Links, reviewed.Contents, reviewed.Bytes
-	settled := false
+	settled, full := false, false
 	var failed []error
 	for _, held := range reviewed.Held {
 		at := store.ManifestAt{Repository: held.Repository, Digest: held.Digest}
@@ -40,8 +40,11 @@ func (c *collector) review(ctx context.Context, limit int, done *Stats) (gain, e
 			settled = true
 			continue
 		}
-		c.putOff.add(at)
+		full = !c.putOff.add(at) || full
 		failed = append(failed, fmt.Errorf("of subject %s in %s: %w", held.Digest, held.Repository, err))
+	}
+	if full { // the others of them come back at once
+		return gainOf(reviewed.Candidates, limit-reviewed.Left), firstOf("cascade", failed)
 	}
 	if settled {
 		return filled, inPart(firstOf("cascade", failed)) // the next review decides on it
