@@ -17,12 +17,12 @@ import (
 // repositories, with their tags. One that another one refers to stays until that has gone. What was pushed is never evicted,
 // also if it is the same. What is evicted becomes garbage like anything that a client deletes, after the same grace and delay.
 type Eviction struct {
-	// Idle evicts manifests that were last put or pulled longer ago. Pulls are known to the hour, from when [Pulls] was put to use.
-	// 0: none.
+	// Idle evicts manifests that were last put or pulled longer ago. Pulls are known from when [Pulls] was put to use, and are a
+	// sample: for two hours after one that is recorded, a manifest counts as being pulled still. 0: none.
 	Idle time.Duration
 
 	// Budget is how many bytes of content may be mirrored, each content once. If there are more, manifests are evicted until there
-	// are not, the least recently put or pulled one first, and none that was within the last two hours. What waits to be
+	// are not, the least recently put or pulled one first, and none of which that is recorded within the last two hours. What waits to be
 	// deleted is not counted. 0: any number.
 	Budget int64
 
@@ -31,27 +31,24 @@ type Eviction struct {
 }
 
 const (
-	// leastQuiet is longer than it takes until a pull is known.
-	leastQuiet = 2 * time.Hour
-	// evictionLife is how long others leave evicting to somebody who may have died.
-	evictionLife = 5 * time.Minute
+	// leastQuiet is how long nothing that is recorded must have happened to what is evicted for the budget.
+	leastQuiet = pullLag
 	// mostOldest bounds what a look has to remember.
 	mostOldest = 1000
 	// beforeMirrors comes before the names of all mirrored repositories, and after all others.
 	beforeMirrors = "}"
 )
 
-// evictionClaim is claimed by who evicts, as if it were to be fetched: if several looked at once, each would evict all that is too
-// much.
-var evictionClaim = digest.Digest("eviction:all") // of no content
+// evictionClaim is claimed by who evicts: if several looked at once, each would evict all that is too much.
+var evictionClaim = digest.FromString("eviction of what is mirrored")
 
 // evictStep looks at all that is mirrored once in a while, some of it at a time, so that the other work goes on meanwhile.
 type evictStep struct {
 	*collector
-	holder  string    // of the claim
-	claimed time.Time // last
-	next    time.Time // to begin
-	look    *eviction // nil: not begun
+	claim  claim
+	next   time.Time // to begin
+	look   *eviction // nil: not begun
+	putOff putOffs[store.ManifestAt]
 }
 
 func (s *evictStep) due() bool {
@@ -60,51 +57,46 @@ func (s *evictStep) due() bool {
 }
 
 func (s *evictStep) run(ctx context.Context, done *Stats) (gain, error) {
-	claimed, err := s.claim(ctx)
-	if !claimed {
+	if mine, err := s.claim.take(ctx); !mine {
 		s.look = nil
+		if err == nil {
+			s.next = time.Now().Add(jitter(s.options.Eviction.Pause))
+		}
 		return nothing, err
 	}
 	if s.look == nil {
+		s.putOff.tidy()
 		s.look = newEviction(s.meta, s.options.Eviction)
+		s.look.passes = s.putOff.has
 	}
 	s.look.evict = func(ctx context.Context, m mirrored, quiet time.Duration, _ string) (int64, error) {
 		freed, err := s.meta.EvictManifest(ctx, store.ManifestEviction{Repository: m.Repository, Digest: m.Digest, Quiet: quiet})
 		if err == nil {
 			done.Evicted++
 			done.EvictedBytes += freed
+			delete(s.putOff, m.ManifestAt)
 		}
 		return freed, err
+	}
+	var failed []error
+	s.look.fail = func(at store.ManifestAt, err error) error {
+		if !s.putOff.add(at) || errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil { // as a rule, all would fail
+			return err
+		}
+		failed = append(failed, err)
+		return nil
 	}
 	for began := time.Now(); time.Since(began) < fast; {
 		over, err := s.look.advance(ctx)
 		if err != nil {
 			s.look = nil // what has gone may not be known, and is not to be guessed
-			return nothing, err
+			return nothing, errors.Join(err, firstOf("evict", failed))
 		}
 		if over {
-			return s.end(ctx), nil
+			return s.end(ctx), inPart(firstOf("evict", failed))
 		}
 	}
-	return filled, nil
-}
-
-// claim reports whether the look is this collector's.
-func (s *evictStep) claim(ctx context.Context) (bool, error) {
-	if s.look != nil && time.Since(s.claimed) < evictionLife/4 {
-		return true, nil
-	}
-	began := time.Now()
-	claimed, err := s.meta.ClaimFetch(ctx, evictionClaim, s.holder, evictionLife)
-	switch {
-	case err != nil:
-		return false, fmt.Errorf("claim eviction: %w", err)
-	case claimed:
-		s.claimed = began
-	default:
-		s.next = began.Add(jitter(s.options.Eviction.Pause))
-	}
-	return claimed, nil
+	return filled, inPart(firstOf("evict", failed))
 }
 
 // end ends a look. Another one begins at once if this one has made way for it.
@@ -114,7 +106,7 @@ func (s *evictStep) end(ctx context.Context) gain {
 	if look.again() {
 		return filled
 	}
-	if err := s.meta.ReleaseFetch(ctx, evictionClaim, s.holder); err != nil {
+	if err := s.claim.release(ctx); err != nil {
 		s.options.Logger.DebugContext(ctx, "the claim to evict is left until its time is over", "error", err)
 	}
 	s.next = time.Now().Add(jitter(s.options.Eviction.Pause))
@@ -142,6 +134,11 @@ type eviction struct {
 	now   time.Time
 	evict func(ctx context.Context, m mirrored, quiet time.Duration, reason string) (freed int64, err error)
 
+	// passes reports whether a manifest, or a repository, has failed before and is to be passed over. fail is told of one that
+	// fails, and returns nil if the look is to go on past it. Both may be nil: none is passed over.
+	passes func(at store.ManifestAt) bool
+	fail   func(at store.ManifestAt, err error) error
+
 	size     int64            // of what is mirrored, less what was evicted
 	measured store.ManifestAt // up to here
 	whole    bool             // all was measured
@@ -153,6 +150,7 @@ type eviction struct {
 
 	oldest  []mirrored // that may go for the budget, the least recently used first
 	evicted bool       // some was
+	failed  bool       // some, which the next look passes over
 	waits   bool       // some that is idle was left because another one refers to it
 	stale   bool       // somebody else deletes, too: what is known of the size is wrong
 }
@@ -171,7 +169,21 @@ func (e *eviction) excess() int64 {
 
 // again reports whether another look would find what this one has made way for.
 func (e *eviction) again() bool {
-	return e.stale || e.evicted && (e.waits || e.excess() > 0)
+	return e.stale || e.evicted && (e.waits || e.excess() > 0) || e.failed && e.excess() > 0
+}
+
+func (e *eviction) passesOver(at store.ManifestAt) bool { return e.passes != nil && e.passes(at) }
+
+// goPast ends the look with the error of a manifest, or a repository, or goes on past it.
+func (e *eviction) goPast(at store.ManifestAt, err error) error {
+	if e.fail == nil {
+		return err
+	}
+	if err := e.fail(at, err); err != nil {
+		return err
+	}
+	e.failed = true
+	return nil
 }
 
 // advance does a page, or one eviction.
@@ -214,12 +226,18 @@ func (e *eviction) list(ctx context.Context) (err error) {
 		e.last = e.page[len(e.page)-1]
 	}
 	repository := e.page[0]
+	whole := store.ManifestAt{Repository: repository}
+	if e.passesOver(whole) {
+		e.page = e.page[1:]
+		return nil
+	}
 	if e.listed.Repository != repository {
-		e.listed = store.ManifestAt{Repository: repository}
+		e.listed = whole
 	}
 	found, err := e.meta.ManifestRecords(ctx, repository, e.listed.Digest, records)
 	if err != nil {
-		return fmt.Errorf("list manifests of %s: %w", repository, err)
+		e.page = e.page[1:]
+		return e.goPast(whole, fmt.Errorf("list manifests of %s: %w", repository, err))
 	}
 	for i := range found {
 		if err := e.see(ctx, repository, &found[i]); err != nil {
@@ -239,8 +257,11 @@ func (e *eviction) see(ctx context.Context, repository string, record *store.Man
 	if record.Pulled.After(m.used) {
 		m.used = record.Pulled
 	}
+	if e.passesOver(m.ManifestAt) {
+		return nil
+	}
 	age := e.now.Sub(m.used)
-	idle := e.rules.Idle > 0 && age >= e.rules.Idle
+	idle := e.rules.Idle > 0 && age >= e.rules.Idle && e.now.Sub(mayBePulled(record.Pulled)) >= e.rules.Idle
 	switch {
 	case record.Parent:
 		e.waits = e.waits || idle
@@ -265,7 +286,9 @@ func (e *eviction) take(ctx context.Context, m mirrored, floor time.Duration, re
 	case errors.Is(err, store.ErrManifestUnknown):
 		e.stale = e.rules.Budget > 0
 	case !refused(err):
-		return fmt.Errorf("evict manifest %s of %s: %w", m.Digest, m.Repository, err)
+		// Whether it has gone is not known, and so how much is mirrored is not either: it is added up again.
+		e.size, e.measured, e.whole = 0, store.ManifestAt{}, e.rules.Budget == 0
+		return e.goPast(m.ManifestAt, fmt.Errorf("evict manifest %s of %s: %w", m.Digest, m.Repository, err))
 	}
 	return nil
 }

@@ -26,13 +26,17 @@ func (c *collector) sweep(ctx context.Context, limit int, done *Stats) (gain, er
 	gone, err := c.delete(ctx, keys)
 	failed = errors.Join(failed, err)
 	done.Failed = len(taken) - len(gone)
+	if some := (*store.DeleteError)(nil); err != nil && !errors.As(err, &some) {
+		return nothing, failed
+	}
 	if len(gone) > 0 {
 		if err := c.meta.ForgetGarbage(ctx, gone); err != nil {
 			return nothing, errors.Join(fmt.Errorf("forget garbage: %w", err), failed)
 		}
 		done.Objects, done.ObjectBytes = len(gone), sizeOf(gone, taken)
 	}
-	return gainOf(len(gone), max(limit-done.Failed, 1)), failed
+	// What failed has taken places of this batch, too, and has been put off: more may be due if all of the others were filled.
+	return gainOf(len(gone), limit-done.Failed), inPart(failed)
 }
 
 // sizeOf adds up how many bytes the index knows of under keys that were taken.

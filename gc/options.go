@@ -51,15 +51,21 @@ type Options struct {
 	// deleting a batch takes. Default 10 min.
 	Again time.Duration
 
-	// Pause is how long to wait after a round that found nothing to do, give or take a quarter of it. Default 1 min.
+	// Pause is how long to wait after a round that has filled no batch, since little was due or nothing, give or take a quarter of
+	// it. After one that has, it is waited as long as the round took, and no longer than Pause. Pulls are recorded about as often:
+	// let it be ten minutes at most where policies or evictions look at them. Default 1 min.
 	Pause time.Duration
 
-	// Batch is how many candidates, sessions, rows or objects one step takes at most. A step that takes longer than 200 ms
-	// is halved, and one that takes less than 50 ms doubled again. Default 1000.
+	// Batch is how many candidates, sessions, rows or objects one step takes at most, not counting candidates that have failed
+	// before and come back each time. A step that takes longer than 200 ms, or fails as a whole, is halved, and one that takes less than
+	// 50 ms doubled again. Default 1000.
 	Batch int
 
-	Policies    []Policy      // for each repository, the first one that matches it; default none
-	PolicyPause time.Duration // between two runs of the policies over all repositories; default 1 h
+	Policies []Policy // for each repository, the first one that matches it; default none
+
+	// PolicyPause is between two runs of the policies over all repositories, by whichever of the collectors that have the same
+	// policies. [Once] does not wait for it. Default 1 h.
+	PolicyPause time.Duration
 
 	// Immutable reports whether a tag is never moved or deleted; what the registry was given. Policies keep such a tag as one of
 	// [Policy].Keep. nil: none is.
@@ -80,6 +86,13 @@ func setDefault[T comparable](field *T, value T) {
 	if *field == zero {
 		*field = value
 	}
+}
+
+// Validate checks options as [Run], [Once] and [Preview] do, for who wants to know before anything is begun. Its errors name the
+// field. o may be nil.
+func (o *Options) Validate() error {
+	_, err := o.complete()
+	return err
 }
 
 // complete returns the options with their defaults. Its errors name the field.

@@ -3,9 +3,7 @@ package gc
 import (
 	"context"
 	"math/rand/v2"
-	"strings"
 	"time"
-	"unicode"
 )
 
 // A batch that takes longer than slow is too large: its transactions keep others waiting. One that takes less than fast
@@ -23,54 +21,20 @@ type pace struct {
 func newPace(most int) *pace { return &pace{most: most, size: most} }
 
 // keep makes batches of a size of which one takes neither long nor next to nothing. A batch that failed as a whole says nothing
-// about sizes, but that smaller ones are safer.
+// about sizes, but that smaller ones are safer. One that failed in part has shown that its size is right: with what failed, a smaller
+// one would fail as well, and have less else to do.
 func (p *pace) keep(run func(ctx context.Context, limit int, done *Stats) (gain, error)) func(context.Context, *Stats) (gain, error) {
 	return func(ctx context.Context, done *Stats) (gain, error) {
 		began := time.Now()
 		got, err := run(ctx, p.size, done)
 		switch took := time.Since(began); {
-		case err != nil && got == nothing || took > slow:
+		case err != nil && !isInPart(err) || took > slow:
 			p.size = max(p.size/2, 1)
-		case err == nil && took < fast:
+		case took < fast:
 			p.size = min(p.size*2, p.most)
 		}
 		return got, err
 	}
-}
-
-// A step that has failed is tried again after a second, then after twice as long each time, up to a minute.
-const (
-	firstRetry = time.Second
-	lastRetry  = time.Minute
-)
-
-// backOff leaves a step that has failed alone for a while. It logs an error when it appears, when it becomes another one, and when it
-// is over.
-func (c *collector) backOff(ctx context.Context, s *step, _ gain, err error) {
-	if err == nil {
-		if s.said != "" {
-			c.options.Logger.InfoContext(ctx, "collecting goes on", "step", s.name, "failures", s.failures)
-		}
-		s.failures, s.after, s.said = 0, time.Time{}, ""
-		return
-	}
-	s.after = time.Now().Add(jitter(min(firstRetry<<min(s.failures, 10), lastRetry)))
-	s.failures++
-	if kind := kindOf(err); kind != s.said {
-		s.said = kind
-		c.options.Logger.WarnContext(ctx, "collecting fails, and is tried again", "step", s.name, "error", err)
-	}
-}
-
-// kindOf is an error's text without what differs from one time to the next: keys, digests, numbers of requests, times.
-func kindOf(err error) string {
-	words := strings.FieldsFunc(err.Error(), func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(",;:()[]\"", r) })
-	for i, word := range words {
-		if strings.ContainsFunc(word, unicode.IsDigit) {
-			words[i] = "#"
-		}
-	}
-	return strings.Join(words, " ")
 }
 
 // jitter returns d, give or take a quarter of it, so that replicas do not go in step.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/ocikit/ocikit/store"
 )
 
@@ -39,7 +41,9 @@ type Policy struct {
 	Tags []TagRule
 
 	// KeepPulledWithin keeps tags and manifests that were pulled less long ago. It knows pulls from when [Pulls] was put to
-	// use: give it as much time before relying on it. 0: pulls do not matter.
+	// use: give it as much time before relying on it. Pulls are a sample: for two hours after one that is recorded, something
+	// counts as being pulled still, so that it is kept for up to so much longer. The first pull for long is known after some minutes.
+	// 0: pulls do not matter.
 	KeepPulledWithin time.Duration
 
 	// Keep are patterns for tags that are never deleted.
@@ -87,6 +91,14 @@ type policy struct {
 type tagRule struct {
 	TagRule
 	match patterns
+}
+
+// keepPulled is how long after the last pull that is recorded something is kept.
+func (p *policy) keepPulled() time.Duration {
+	if p.KeepPulledWithin == 0 {
+		return 0
+	}
+	return p.KeepPulledWithin + pullLag
 }
 
 func compilePolicies(all []Policy) (policies, error) {
@@ -152,6 +164,15 @@ func (p policies) of(repository string) *policy {
 		}
 	}
 	return nil
+}
+
+// claim is claimed by who runs them: others that have the same ones need not run them as well. It is the digest of what they say.
+func (p policies) claim() digest.Digest {
+	said := make([]Policy, len(p))
+	for i, policy := range p {
+		said[i] = policy.Policy
+	}
+	return digest.FromString(fmt.Sprintf("policies %+v", said))
 }
 
 // hold returns what a review asks whether a repository cascades, or nil if none does.

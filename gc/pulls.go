@@ -37,8 +37,25 @@ func NewPulls(most int) *Pulls {
 	return &Pulls{most: most, seen: map[store.Pull]struct{}{}}
 }
 
-// again is after how long a pull is gathered again. The index passes over what it has recorded within an hour.
-const again = 30 * time.Minute
+const (
+	// again is after how long a pull is gathered again.
+	again = 30 * time.Minute
+	// recorded is how long the index passes over pulls of what it has recorded one of, as [store.Retention] says.
+	recorded = time.Hour
+	// gathered is how long a pull waits at most until it is recorded, while the index is there: some pauses.
+	gathered = 30 * time.Minute
+	// pullLag is how long after its last pull that is recorded something may have been pulled, and nobody knows it yet: one just
+	// before the index would have recorded it is passed over, and the next one is not gathered so soon, and then it waits.
+	pullLag = recorded + again + gathered
+)
+
+// mayBePulled is until when something may have been pulled, of which this is the last pull that is recorded, or zero.
+func mayBePulled(pulled time.Time) time.Time {
+	if pulled.IsZero() {
+		return pulled
+	}
+	return pulled.Add(pullLag)
+}
 
 // Record gathers a pull; tag is "" for one by digest. It waits for nothing but other calls of it.
 func (p *Pulls) Record(repository string, d digest.Digest, tag string) {
@@ -76,13 +93,17 @@ func (p *Pulls) take() (pulls []store.Pull, dropped int) {
 	return pulls, dropped
 }
 
-// putBack returns pulls that could not be recorded, as far as there is room for them.
+// putBack returns pulls that could not be recorded, as far as there is room for them. The others are gathered again when they come
+// again.
 func (p *Pulls) putBack(pulls []store.Pull) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	room := max(p.most-len(p.pending), 0)
 	if len(pulls) > room {
 		p.dropped += len(pulls) - room
+		for _, dropped := range pulls[room:] {
+			delete(p.seen, dropped)
+		}
 		pulls = pulls[:room]
 	}
 	p.pending = append(pulls, p.pending...)

@@ -2,6 +2,7 @@ package gc_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -48,6 +49,105 @@ func TestPullsAreRecordedOffThePathAndBounded(t *testing.T) {
 		pulls.Record(repository, digest.FromString(text(0)), "")
 		require.Equal(t, 1, w.once(t, opts).Pulls, "it is recorded again after an hour")
 	})
+}
+
+func TestPullsThatWereDroppedAreGatheredAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		pulls := gc.NewPulls(2)
+		d := w.put(t, manifest{text: "a", tags: []string{"v0", "v1", "v2", "v3"}})
+		flush := func() gc.Stats {
+			stats, err := pulls.Flush(t.Context(), w.index())
+			require.NoError(t, err)
+			return stats
+		}
+		for i := range 3 {
+			pulls.Record(repository, d, fmt.Sprint("v", i))
+		}
+		require.Equal(t, gc.Stats{Pulls: 2, DroppedPulls: 1}, flush())
+		pulls.Record(repository, d, "v2")
+		require.Equal(t, gc.Stats{Pulls: 1}, flush(), "what came when it was full comes again")
+
+		other := w.put(t, manifest{text: "b", tags: []string{"w0", "w1", "w2"}})
+		pulls.Record(repository, other, "w0")
+		pulls.Record(repository, other, "w1")
+		w.failOn(func(string) error { // meanwhile, another one comes
+			pulls.Record(repository, other, "w2")
+			return store.ErrUnavailable
+		})
+		_, err := pulls.Flush(t.Context(), w.index())
+		require.ErrorIs(t, err, store.ErrUnavailable)
+		w.failOn(nil)
+		require.Equal(t, gc.Stats{Pulls: 2, DroppedPulls: 1}, flush())
+		for i := range 3 {
+			pulls.Record(repository, other, fmt.Sprint("w", i))
+		}
+		require.Equal(t, gc.Stats{Pulls: 1}, flush(), "what could not be put back comes again, and the others were recorded")
+	})
+}
+
+func TestWhatIsPulledAllTheTimeStays(t *testing.T) {
+	t.Parallel()
+	const name = "is pulled"
+	policy := func(within time.Duration) *gc.Options {
+		opts := with(gc.Policy{Repositories: []string{"**"}, KeepPulledWithin: within, UntaggedOlderThan: day, Tags: []gc.TagRule{{Match: []string{"pr-*"}, OlderThan: day}}})
+		opts.PolicyPause = 10 * time.Minute
+		return opts
+	}
+	idle := func(idle time.Duration) *gc.Options { return evicting(gc.Eviction{Idle: idle}) }
+	for what, test := range map[string]struct {
+		opts       *gc.Options
+		repository string
+		tag        string
+		keeps      time.Duration
+	}{
+		"tag, a minute":              {policy(time.Minute), repository, "pr-1", time.Minute},
+		"tag, an hour":               {policy(time.Hour), repository, "pr-1", time.Hour},
+		"tag, 80 minutes":            {policy(80 * time.Minute), repository, "pr-1", 80 * time.Minute},
+		"tag, a day":                 {policy(day), repository, "pr-1", day},
+		"manifest, a minute":         {policy(time.Minute), repository, "", time.Minute},
+		"manifest, an hour":          {policy(time.Hour), repository, "", time.Hour},
+		"mirrored, idle, a second":   {idle(time.Second), hub, "", time.Second},
+		"mirrored, idle, an hour":    {idle(time.Hour), hub, "", time.Hour},
+		"mirrored, idle, 80 minutes": {idle(80 * time.Minute), hub, "latest", 80 * time.Minute},
+		"mirrored, budget":           {evicting(gc.Eviction{Budget: 1}), hub, "", 0},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				m := manifest{repository: test.repository, text: name}
+				if test.tag != "" {
+					m.tags = []string{test.tag}
+				}
+				d := w.put(t, m)
+				is := func() bool {
+					ref := store.ManifestRef{Tag: test.tag}
+					if test.tag == "" {
+						ref.Digest = d
+					}
+					_, err := w.meta.Manifest(t.Context(), test.repository, ref)
+					return err == nil
+				}
+				opts := *test.opts
+				opts.Pulls = gc.NewPulls(0)
+				opts.Pulls.Record(test.repository, d, test.tag)
+				stop := running(t, w.index(), w.objects, &opts)
+				began := time.Now()
+				for time.Since(began) < 5*day {
+					time.Sleep(time.Minute)
+					require.True(t, is(), "it was pulled a minute ago, and is gone after %v", time.Since(began))
+					opts.Pulls.Record(test.repository, d, test.tag)
+				}
+				time.Sleep(test.keeps)
+				require.True(t, is(), "it stays for so long after the last pull")
+				time.Sleep(3 * time.Hour)
+				require.False(t, is(), "it goes when it has not been pulled for so long, and two hours")
+				stop()
+			})
+		})
+	}
 }
 
 func TestPullsWaitWhileTheIndexIsAway(t *testing.T) {

@@ -31,6 +31,9 @@ type judgement struct {
 	tag        func(ctx context.Context, expiry store.TagExpiry, reason string) error
 	manifest   func(ctx context.Context, expiry store.ManifestExpiry, size int64, reason string) error
 
+	// fail is told of one that cannot be decided on, and returns nil if it is to stay and the others to be decided on. nil: none.
+	fail func(err error) error
+
 	decided []func(ctx context.Context) error // what is to be called
 }
 
@@ -95,13 +98,21 @@ func (j *judgement) tags(ctx context.Context) error {
 			return nil
 		}
 		if kept, err := j.hasSubject(ctx, subjectOf(t.Name)); kept || err != nil {
-			return err
+			return j.goPast(err)
 		}
 		expiry := store.TagExpiry{
 			Repository: j.repository, Tag: t.Name, Digest: t.Digest, Quiet: quiet(j.now, t.Pushed, t.Pulled, floors),
 		}
 		return j.decide(ctx, func(ctx context.Context) error { return j.tag(ctx, expiry, reason) })
 	})
+}
+
+// goPast ends the judgement with the error of a tag or manifest, if there is one, or goes on past it.
+func (j *judgement) goPast(err error) error {
+	if err == nil || j.fail == nil {
+		return err
+	}
+	return j.fail(err)
 }
 
 // keeps reports whether a tag stays, whatever the rules say.
@@ -114,7 +125,7 @@ func (j *judgement) tagReason(t store.TagRecord, last []newest) (reason string, 
 	if j.keeps(t.Name) || j.pulledLately(t.Pulled) {
 		return "", nil
 	}
-	floors = []time.Duration{j.policy.KeepPulledWithin}
+	floors = []time.Duration{j.policy.keepPulled()}
 	var reasons []string
 	age := j.now.Sub(t.Pushed)
 	for i, rule := range j.policy.rules {
@@ -149,11 +160,11 @@ func (j *judgement) manifests(ctx context.Context) error {
 			return nil
 		}
 		if kept, err := j.hasSubject(ctx, m.Subject); kept || err != nil {
-			return err
+			return j.goPast(err)
 		}
 		expiry := store.ManifestExpiry{
 			Repository: j.repository, Digest: m.Digest, Orphan: true,
-			Quiet: quiet(j.now, m.Pushed, m.Pulled, []time.Duration{least, j.policy.KeepPulledWithin}),
+			Quiet: quiet(j.now, m.Pushed, m.Pulled, []time.Duration{least, j.policy.keepPulled()}),
 		}
 		reason := fmt.Sprintf("no tag, and pushed %s ago, more than %s", ago(age), ago(least))
 		return j.decide(ctx, func(ctx context.Context) error { return j.manifest(ctx, expiry, m.Size, reason) })
@@ -161,7 +172,7 @@ func (j *judgement) manifests(ctx context.Context) error {
 }
 
 func (j *judgement) pulledLately(pulled time.Time) bool {
-	return !pulled.IsZero() && j.now.Sub(pulled) < j.policy.KeepPulledWithin
+	return !pulled.IsZero() && j.now.Sub(pulled) < j.policy.keepPulled()
 }
 
 // hasSubject reports whether a subject, which may be "", is here.

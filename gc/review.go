@@ -11,28 +11,46 @@ import (
 )
 
 // review decides on candidates. Those of repositories that cascade, whose manifest was deleted, come back from it: first what
-// refers to them as its subject goes, and then the next review decides on them.
+// refers to them as its subject goes, and then the next review decides on them. One of which that fails is put off.
 func (c *collector) review(ctx context.Context, limit int, done *Stats) (gain, error) {
-	reviewed, err := c.meta.ReviewCandidates(ctx, store.Review{Grace: c.options.Grace, Limit: limit, Hold: c.policies.hold()})
+	// What is put off comes back from every review, before all others, since it was touched the longest ago. It gets places of its
+	// own in the batch: else it would take those of what is behind it, and if there are enough of them, for good.
+	c.putOff.tidy()
+	reviewed, err := c.meta.ReviewCandidates(ctx, store.Review{
+		Grace: c.options.Grace, Limit: limit + len(c.putOff), Hold: c.policies.hold(),
+	})
 	if err != nil {
 		return nothing, fmt.Errorf("review candidates: %w", err)
 	}
 	done.Candidates, done.Left = reviewed.Candidates, reviewed.Left
 	done.Links, done.Contents, done.Bytes = reviewed.Links, reviewed.Contents, reviewed.Bytes
-	got := gainOf(reviewed.Candidates, max(limit-reviewed.Left, 1))
+	settled, full := false, false
 	var failed []error
 	for _, held := range reviewed.Held {
+		at := store.ManifestAt{Repository: held.Repository, Digest: held.Digest}
+		if c.putOff.has(at) {
+			continue
+		}
 		err := c.cascade(ctx, held, done)
 		if err == nil {
 			err = c.meta.SettleCandidate(ctx, held)
 		}
-		if err != nil {
-			failed = append(failed, fmt.Errorf("of subject %s in %s: %w", held.Digest, held.Repository, err))
+		if err == nil {
+			delete(c.putOff, at)
+			settled = true
 			continue
 		}
-		got = filled // the next review decides on it
+		full = !c.putOff.add(at) || full
+		failed = append(failed, fmt.Errorf("of subject %s in %s: %w", held.Digest, held.Repository, err))
 	}
-	return got, firstOf("cascade", failed)
+	if full { // the others of them come back at once
+		return gainOf(reviewed.Candidates, limit-reviewed.Left), firstOf("cascade", failed)
+	}
+	if settled {
+		return filled, inPart(firstOf("cascade", failed)) // the next review decides on it
+	}
+	// What somebody is busy with has taken places of this batch, too, and stays: more may be due if all of the others were filled.
+	return gainOf(reviewed.Candidates+len(failed), limit-reviewed.Left), inPart(firstOf("cascade", failed))
 }
 
 // cascade deletes the referrers of a subject that was deleted. One that has a tag, or that another manifest needs, or that was

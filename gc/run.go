@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/ocikit/ocikit/store"
 )
 
@@ -17,6 +19,7 @@ func Run(ctx context.Context, meta Index, objects store.Objects, opts *Options) 
 	if err != nil {
 		return err
 	}
+	c.shares = true
 	for ctx.Err() == nil {
 		began := time.Now()
 		if c.round(ctx) == filled {
@@ -64,7 +67,10 @@ type collector struct {
 	policies policies
 	steps    []*step
 	work     store.Work // what was due when the round began
+	reached  bool       // the index was there when the round began
+	shares   bool       // what need not be done by all collectors: who is started by hand does it all the same
 	stats    Stats
+	putOff   putOffs[store.ManifestAt] // subjects whose referrers could not be deleted
 
 	note func(ctx context.Context, s *step, got gain, err error) // how a step went; not called when ctx has ended
 }
@@ -76,10 +82,13 @@ type step struct {
 	// run does one batch of it, and tells what it did, and how far it got.
 	run func(ctx context.Context, done *Stats) (gain, error)
 
+	// again is after how long, at the most, what failed of it in part is tried again.
+	again time.Duration
+
 	left     bool      // not to be tried again
-	failures int       // in a row
+	failures int       // as a whole, in a row
 	after    time.Time // not to be tried before
-	said     string    // the kind of error that was logged, or ""
+	trouble  trouble
 }
 
 // gain is how far a step, or a round of them, got.
@@ -107,7 +116,7 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 	if err != nil {
 		return nil, err
 	}
-	c := &collector{meta: meta, objects: objects, options: options}
+	c := &collector{meta: meta, objects: objects, options: options, putOff: putOffs[store.ManifestAt]{}}
 	c.note = c.backOff
 	if c.policies, err = compilePolicies(options.Policies); err != nil {
 		return nil, fmt.Errorf("gc options: %w", err)
@@ -115,23 +124,26 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 	paced := func(run func(context.Context, int, *Stats) (gain, error)) func(context.Context, *Stats) (gain, error) {
 		return newPace(options.Batch).keep(run)
 	}
-	pulls, runner, evictor := &pullStep{collector: c}, &policyStep{collector: c}, &evictStep{collector: c, holder: store.NewID()}
+	holder := store.NewID()
+	claimOf := func(d digest.Digest) claim { return claim{meta: meta, of: d, holder: holder} }
+	pulls, runner := &pullStep{collector: c}, &policyStep{collector: c, claim: claimOf(c.policies.claim())}
+	evictor := &evictStep{collector: c, claim: claimOf(evictionClaim), putOff: putOffs[store.ManifestAt]{}}
 	c.steps = []*step{
 		{name: StepLook, due: func() bool { return true }, run: c.look},
 		{name: StepPulls, due: pulls.due, run: pulls.run},
 		{name: StepSessions, due: func() bool { return c.work.Sessions }, run: paced(c.endSessions)},
-		{name: StepCandidates, due: func() bool { return c.work.Candidates }, run: paced(c.review)},
+		{name: StepCandidates, due: func() bool { return c.work.Candidates }, run: paced(c.review), again: lastPutOff},
 		{name: StepRepositories, due: func() bool { return c.work.Repositories }, run: paced(c.drain)},
-		{name: StepGarbage, due: func() bool { return c.work.Garbage }, run: paced(c.sweep)},
-		{name: StepPolicies, due: runner.due, run: runner.run},
-		{name: StepEviction, due: evictor.due, run: evictor.run},
+		{name: StepGarbage, due: func() bool { return c.work.Garbage }, run: paced(c.sweep), again: options.Again},
+		{name: StepPolicies, due: runner.due, run: runner.run, again: options.PolicyPause},
+		{name: StepEviction, due: evictor.due, run: evictor.run, again: max(lastPutOff, options.Eviction.Pause)},
 	}
 	return c, nil
 }
 
 // round takes one batch of each kind of work that is due. A kind that fails is left alone; the others go on.
 func (c *collector) round(ctx context.Context) (got gain) {
-	c.work = store.Work{}
+	c.work, c.reached = store.Work{}, false
 	for _, s := range c.steps {
 		if ctx.Err() == nil && !s.left && !time.Now().Before(s.after) && s.due() {
 			got = max(got, c.take(ctx, s))
@@ -165,7 +177,7 @@ func (c *collector) look(ctx context.Context, done *Stats) (gain, error) {
 		return nothing, err
 	}
 	done.Rounds = 1
-	c.work = work
+	c.work, c.reached = work, true
 	return nothing, nil
 }
 

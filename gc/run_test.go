@@ -309,7 +309,10 @@ func TestRunEndsWithItsContextAndRefusesWrongOptions(t *testing.T) {
 		require.ErrorContains(t, gc.Run(t.Context(), w.index(), w.hookedObjects(), opts), field+":")
 		_, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), opts)
 		require.ErrorContains(t, err, field+":")
+		require.ErrorContains(t, opts.Validate(), field+":")
 	}
+	require.NoError(t, (*gc.Options)(nil).Validate())
+	require.NoError(t, new(gc.Options).Validate())
 	for _, opts := range []*gc.Options{{URLLife: time.Hour}, {Delay: time.Minute, URLLife: time.Minute}} {
 		_, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), opts)
 		require.ErrorContains(t, err, "Delay: ")

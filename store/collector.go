@@ -207,7 +207,7 @@ type ManifestRecord struct {
 	Size      int64         // of the manifest's own bytes
 	Subject   digest.Digest // or ""
 	Pushed    time.Time     // last, within the minute; exactly of one that has a subject
-	Pulled    time.Time     // last, within the hour; zero: not that anybody knows
+	Pulled    time.Time     // as RecordPulls has set it: the last one may have been up to an hour later; zero: not that anybody knows
 	Tagged    bool          // it has some tag
 	Parent    bool          // some manifest refers to it
 }
@@ -217,7 +217,7 @@ type TagRecord struct {
 	Name   string
 	Digest digest.Digest
 	Pushed time.Time // last, as this tag, within the minute
-	Pulled time.Time // last, as this tag, within the hour; zero: not that anybody knows
+	Pulled time.Time // as this tag, as RecordPulls has set it: the last one may have been up to an hour later; zero: not that anybody knows
 }
 
 // ManifestExpiry asks for a manifest without tags to be deleted.

@@ -46,7 +46,7 @@ func (c *serveCommand) checkCollecting() []error {
 
 // evictionFlags say what goes of what was pulled through.
 type evictionFlags struct {
-	EvictIdle time.Duration `placeholder:"DURATION" help:"Evict what was pulled through and has not been pulled for so long (never). Pulls are known to the hour."`
+	EvictIdle time.Duration `placeholder:"DURATION" help:"Evict what was pulled through and has not been pulled for so long (never). Pulls are sampled: add two hours to what was pulled at all."`
 	EvictOver size          `placeholder:"SIZE" help:"Evict what was pulled through and pulled least recently while all of it is larger (never)."`
 }
 
@@ -64,8 +64,9 @@ func (c *evictionFlags) eviction() gc.Eviction {
 	return gc.Eviction{Idle: c.EvictIdle, Budget: int64(c.EvictOver)}
 }
 
-// collecting is what the collector beside the server is told.
-func (c *serveCommand) collecting(m *metrics, s settings, pulls *gc.Pulls) *gc.Options {
+// collecting is what the collector beside the server is told. What that would refuse is an error here, so that nobody serves who
+// was told to collect and does not.
+func (c *serveCommand) collecting(m *metrics, s settings, pulls *gc.Pulls) (*gc.Options, error) {
 	options := &gc.Options{
 		Policies: s.policies, Pulls: pulls, Immutable: s.immutable,
 		Grace: c.GCGrace, Delay: c.GCDelay, Pause: c.GCPause, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle),
@@ -74,10 +75,13 @@ func (c *serveCommand) collecting(m *metrics, s settings, pulls *gc.Pulls) *gc.O
 		Observe:  m.collected,
 		Eviction: c.eviction(),
 	}
-	if c.Redirect {
+	if c.GC && c.Redirect { // who leaves collecting to others has told them
 		options.URLLife = c.RedirectExpiry
 	}
-	return options
+	if err := options.Validate(); err != nil {
+		return nil, fmt.Errorf("collecting cannot be started: %w", err)
+	}
+	return options, nil
 }
 
 // readPolicies reads a file of policies; "" has none.

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ocikit/ocikit/gc"
+	"github.com/ocikit/ocikit/staging"
 	"github.com/ocikit/ocikit/store/sqlite"
 )
 
@@ -95,6 +96,43 @@ func TestServerCollectsByItself(t *testing.T) {
 	assert.Contains(t, s.scrape(t), `ocikit_gc_object_bytes_total 1.048576e+06`)
 	assert.Contains(t, s.scrape(t), `ocikit_gc_done_total{kind="multiparts_left"} 0`)
 	s.stop(t)
+}
+
+func TestNobodyServesWhoseCollectorWouldRefuse(t *testing.T) {
+	t.Parallel()
+	right := serveCommand{
+		GC: true, GCGrace: time.Hour, GCDelay: time.Hour, GCPause: time.Minute, WriteTimeout: time.Minute, UploadIdle: time.Hour,
+		Redirect: true, RedirectExpiry: time.Minute,
+	}
+	for name, test := range map[string]struct {
+		change   func(*serveCommand)
+		policies []gc.Policy
+		want     string
+	}{
+		"Right":         {func(*serveCommand) {}, nil, ""},
+		"Grace":         {func(c *serveCommand) { c.GCGrace = -1 }, nil, "Grace: "},
+		"Life":          {func(c *serveCommand) { c.UploadIdle = -1 }, nil, "Life.Idle: "},
+		"URLs":          {func(c *serveCommand) { c.RedirectExpiry = time.Hour }, nil, "Delay: "},
+		"URLs, no GC":   {func(c *serveCommand) { c.RedirectExpiry, c.GC = time.Hour, false }, nil, ""},
+		"Pause, no GC":  {func(c *serveCommand) { c.GCPause, c.GC = -1, false }, nil, "Pause: "},
+		"Policies":      {func(*serveCommand) {}, []gc.Policy{{}}, "policies[0].repositories: "},
+		"Eviction":      {func(c *serveCommand) { c.EvictIdle = -1 }, nil, "Eviction.Idle: "},
+		"Eviction, all": {func(c *serveCommand) { c.EvictOver = -1 }, nil, "Eviction.Budget: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			command := right
+			test.change(&command)
+			options, err := command.collecting(newMetrics(staging.NewBudget(1)), settings{policies: test.policies}, gc.NewPulls(0))
+			if test.want == "" {
+				require.NoError(t, err)
+				require.NotNil(t, options)
+				return
+			}
+			require.ErrorContains(t, err, "collecting cannot be started: ")
+			require.ErrorContains(t, err, test.want)
+		})
+	}
 }
 
 func TestPullsAreRecordedWhoeverCollects(t *testing.T) {

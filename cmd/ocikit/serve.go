@@ -45,7 +45,7 @@ type serveCommand struct {
 	GCGrace      time.Duration `name:"gc-grace" default:"24h" placeholder:"DURATION" help:"How long what no manifest refers to is kept, at least (${default})."`
 	GCDelay      time.Duration `name:"gc-delay" default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten, for reads under way (${default})."`
 	GCPolicies   string        `name:"gc-policies" type:"path" placeholder:"FILE" help:"What else may be deleted where, by age and number, and what never (YAML). Nothing by default; try it with ocikit gc --dry-run."`
-	GCPause      time.Duration `name:"gc-pause" default:"1m" placeholder:"DURATION" help:"How long to rest when there is nothing to collect (${default})."`
+	GCPause      time.Duration `name:"gc-pause" default:"1m" placeholder:"DURATION" help:"How long to rest when there is little or nothing to collect (${default})."`
 
 	evictionFlags
 
@@ -78,13 +78,17 @@ func (c *serveCommand) Run(ctx context.Context, out output, file *configFile) er
 	}
 	budget := staging.NewBudget(int64(c.UploadMemory))
 	metrics := newMetrics(budget)
+	pulls := gc.NewPulls(0)
+	collecting, err := c.collecting(metrics, settings, pulls)
+	if err != nil {
+		return err
+	}
 	stores, err := c.open(ctx, log, settings, metrics)
 	if err != nil {
 		return err
 	}
 	defer stores.close(log)
-	pulls := gc.NewPulls(0)
-	defer c.startCollecting(ctx, log, stores, c.collecting(metrics, settings, pulls))()
+	defer c.startCollecting(ctx, log, stores, collecting)()
 
 	options := registry.LocalOptions{
 		Budget:                budget,

@@ -1,0 +1,452 @@
+package gc_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ocikit/ocikit/gc"
+	"github.com/ocikit/ocikit/store"
+)
+
+// poisoned is an index that cannot tell the referrers of some subjects.
+type poisoned struct {
+	gc.Index
+	err error
+
+	mu    sync.Mutex
+	of    map[digest.Digest]bool
+	tried int
+}
+
+func (p *poisoned) Referrers(ctx context.Context, name string, subject digest.Digest, page store.ReferrersPage) ([]ocispec.Descriptor, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.of[subject] {
+		p.tried++
+		return nil, p.err
+	}
+	return p.Index.Referrers(ctx, name, subject, page)
+}
+
+func (p *poisoned) heal() (tried int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.of)
+	return p.tried
+}
+
+// poison makes subjects with a referrer, deletes them, and returns an index that cannot cascade from them.
+func (w *world) poison(t *testing.T, number int, err error) *poisoned {
+	t.Helper()
+	p := &poisoned{Index: w.index(), err: err, of: map[digest.Digest]bool{}}
+	for i := range number {
+		d := w.put(t, manifest{text: fmt.Sprint("subject ", i)})
+		w.put(t, manifest{text: fmt.Sprint("referrer ", i), subject: d})
+		require.NoError(t, w.meta.DeleteManifest(t.Context(), repository, d, nil))
+		p.of[d] = true
+	}
+	return p
+}
+
+// running collects until stop is called.
+func running(t *testing.T, index gc.Index, objects store.Objects, opts *gc.Options) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- gc.Run(ctx, index, objects, opts) }()
+	return func() {
+		t.Helper()
+		cancel()
+		require.NoError(t, <-ended)
+	}
+}
+
+// logTo returns a logger, and what counts the lines that say something.
+func logTo() (log *slog.Logger, lines func(said string) int) {
+	var text bytes.Buffer
+	var mu sync.Mutex
+	log = slog.New(slog.NewTextHandler(writer(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return text.Write(p)
+	}), nil))
+	return log, func(said string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Count(text.String(), said)
+	}
+}
+
+type writer func(p []byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
+func TestSubjectThatCannotCascadeKeepsNothingElseWaiting(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		poisoned, batch int
+		err             error
+	}{
+		"one, in batches of one":         {1, 1, errors.New("annotations that cannot be decoded")},
+		"one that takes too long":        {1, 1, fmt.Errorf("canceling statement: %w", store.ErrUnavailable)},
+		"more than a batch":              {7, 3, errors.New("annotations that cannot be decoded")},
+		"more than a batch, all at once": {20, 1000, errors.New("annotations that cannot be decoded")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				index := w.poison(t, test.poisoned, test.err)
+				log, lines := logTo()
+				failed := 0
+				stop := running(t, index, w.objects, &gc.Options{
+					Batch: test.batch, Logger: log, Policies: cascading.Policies,
+					Observe: func(e gc.Event) {
+						if e.Step == gc.StepCandidates && e.Err != nil {
+							failed++
+						}
+					},
+				})
+				time.Sleep(30 * time.Hour) // the poisoned ones are alone for a while
+				var behind []digest.Digest
+				for i := range 100 {
+					behind = append(behind, w.push(t, "other/repository", text(i)).Digest)
+				}
+				time.Sleep(26 * time.Hour)
+				synctest.Wait()
+				for _, d := range behind {
+					require.False(t, w.has(t, "other/repository", d), "what is behind one that fails is collected when it is due")
+				}
+				require.True(t, w.hasManifest(t, repository, "referrer 0"))
+				require.Equal(t, 1, lines("collecting fails"), "the failure is logged once")
+				require.Zero(t, lines("collecting goes on"), "it is not over because others succeed")
+				tried := index.heal()
+				require.Greater(t, tried, 20*test.poisoned, "each is tried again and again")
+				require.Less(t, tried, 60*test.poisoned, "each is tried in ever longer turns")
+				time.Sleep(3 * time.Hour)
+				synctest.Wait()
+				for i := range test.poisoned {
+					require.False(t, w.hasManifest(t, repository, fmt.Sprint("referrer ", i)), "one that failed is collected once it does not fail")
+				}
+				time.Sleep(24 * time.Hour)
+				stop()
+				require.Equal(t, 1, lines("collecting fails"))
+				require.Equal(t, 1, lines("collecting goes on"), "that it is over is logged")
+				require.Positive(t, failed, "failures are counted")
+			})
+		})
+	}
+}
+
+func TestOnceCollectsWhatIsBehindOneThatFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		index := w.poison(t, 5, errors.New("annotations that cannot be decoded"))
+		time.Sleep(time.Hour)
+		for i := range 20 {
+			w.push(t, "other/repository", text(i))
+		}
+		time.Sleep(24 * time.Hour)
+		stats, err := gc.Once(t.Context(), index, w.objects, &gc.Options{Batch: 2, Policies: cascading.Policies})
+		require.ErrorContains(t, err, "annotations that cannot be decoded")
+		require.Equal(t, 20, stats.Contents)
+		require.Equal(t, 5, index.heal(), "each is tried once")
+	})
+}
+
+func TestFailureThatComesAndGoesIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		log, lines := logTo()
+		locked := w.push(t, repository, "locked")
+		objects := &partial{w.objects, map[store.Key]bool{locked.Key: true}}
+		var seen gc.Stats
+		errs := 0
+		stop := running(t, w.index(), objects, &gc.Options{Grace: time.Hour, Logger: log, Observe: func(e gc.Event) {
+			seen.Add(e.Stats)
+			if e.Err != nil {
+				errs++
+			}
+		}})
+		for i := range 1000 { // normal garbage all the time
+			w.push(t, repository, text(i))
+			time.Sleep(7 * time.Minute)
+		}
+		stop()
+		require.Equal(t, 1, lines("collecting fails"), "it is logged once, not each time that it is tried again")
+		require.Zero(t, lines("collecting goes on"), "it is not over because other objects are deleted")
+		require.Greater(t, errs, 500, "each time is counted")
+		require.Greater(t, seen.Objects, 950, "what does not fail is deleted")
+	})
+}
+
+func TestFailureThatIsOverIsLoggedWhenItIsBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		log, lines := logTo()
+		stop := running(t, w.index(), w.hookedObjects(), &gc.Options{Grace: time.Hour, Logger: log})
+		for i := range 3 {
+			w.push(t, repository, text(i))
+			w.failOn(func(method string) error {
+				if method == "Delete" {
+					return store.ErrUnavailable
+				}
+				return nil
+			})
+			time.Sleep(3 * time.Hour)
+			synctest.Wait()
+			require.Equal(t, i+1, lines("collecting fails"), "what was over is logged when it is back")
+			w.failOn(nil)
+			time.Sleep(30 * time.Minute)
+			synctest.Wait()
+			require.Empty(t, w.stored(t), "it goes on")
+			require.Equal(t, i, lines("collecting goes on"), "one success is not the end yet")
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			require.Equal(t, i+1, lines("collecting goes on"), "that it is over is logged, though nothing is due any more")
+		}
+		stop()
+	})
+}
+
+func TestFailureIsOverWhenAnotherCollectorHasDoneTheWork(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		log, lines := logTo()
+		w.failOn(func(method string) error {
+			if method == "Delete" {
+				return store.ErrUnavailable
+			}
+			return nil
+		})
+		stop := running(t, w.index(), w.hookedObjects(), &gc.Options{Grace: time.Hour, Logger: log})
+		for i := range 2 {
+			w.push(t, repository, text(i))
+			time.Sleep(3 * time.Hour)
+			synctest.Wait()
+			require.Equal(t, i+1, lines("collecting fails"))
+			for range 30 { // until it is not put off
+				_, err := gc.Once(t.Context(), w.meta, w.objects, nil)
+				require.NoError(t, err)
+				time.Sleep(time.Minute)
+			}
+			require.Empty(t, w.stored(t))
+			time.Sleep(2 * time.Hour)
+			synctest.Wait()
+			require.Equal(t, i+1, lines("collecting goes on"))
+		}
+		stop()
+	})
+}
+
+func TestSoMuchThatFailsIsTheStep(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const many = 10_100
+		w := newWorld()
+		index := w.poison(t, many, errRow)
+		time.Sleep(25 * time.Hour)
+		_, err := gc.Once(t.Context(), index, w.objects, &gc.Options{Policies: cascading.Policies})
+		require.ErrorIs(t, err, errRow)
+		require.Less(t, index.heal(), 2*many, "it is not tried for ever")
+	})
+}
+
+// stuck is an index of which some calls fail for good.
+type stuck struct {
+	gc.Index
+	err       error
+	manifests map[digest.Digest]bool // cannot be evicted, expired, or looked up
+	listed    map[string]bool        // repositories whose manifests cannot be listed
+	tags      map[string]bool        // cannot be expired
+	healed    atomic.Bool            // all calls succeed
+}
+
+func (s *stuck) fails(is bool) bool { return is && !s.healed.Load() }
+
+func (s *stuck) EvictManifest(ctx context.Context, eviction store.ManifestEviction) (int64, error) {
+	if s.fails(s.manifests[eviction.Digest]) {
+		return 0, s.err
+	}
+	return s.Index.EvictManifest(ctx, eviction)
+}
+
+func (s *stuck) ExpireManifest(ctx context.Context, expiry store.ManifestExpiry) error {
+	if s.fails(s.manifests[expiry.Digest]) {
+		return s.err
+	}
+	return s.Index.ExpireManifest(ctx, expiry)
+}
+
+func (s *stuck) ExpireTag(ctx context.Context, expiry store.TagExpiry) error {
+	if s.fails(s.tags[expiry.Tag]) {
+		return s.err
+	}
+	return s.Index.ExpireTag(ctx, expiry)
+}
+
+func (s *stuck) Manifest(ctx context.Context, name string, ref store.ManifestRef) (store.Manifest, error) {
+	if s.fails(s.manifests[ref.Digest]) {
+		return store.Manifest{}, s.err
+	}
+	return s.Index.Manifest(ctx, name, ref)
+}
+
+func (s *stuck) ManifestRecords(ctx context.Context, name string, after digest.Digest, limit int) ([]store.ManifestRecord, error) {
+	if s.fails(s.listed[name]) {
+		return nil, s.err
+	}
+	return s.Index.ManifestRecords(ctx, name, after, limit)
+}
+
+var (
+	errRow     = errors.New("a row that cannot be read")
+	errTooLong = fmt.Errorf("canceling statement: %w", store.ErrUnavailable)
+)
+
+func TestManifestThatCannotBeEvictedKeepsNoOtherWaiting(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		rules  gc.Eviction
+		failed int // of 60, the oldest ones
+		err    error
+	}{
+		"idle":                        {gc.Eviction{Idle: day}, 1, errRow},
+		"idle, many":                  {gc.Eviction{Idle: day}, 20, errRow},
+		"idle, one that takes long":   {gc.Eviction{Idle: day}, 1, errTooLong},
+		"budget":                      {gc.Eviction{Budget: 40}, 1, errRow},
+		"budget, as many as may stay": {gc.Eviction{Budget: 40}, 10, errRow},
+		"budget, one that takes long": {gc.Eviction{Budget: 40}, 1, errTooLong},
+		"both":                        {gc.Eviction{Idle: 20 * day, Budget: 40}, 7, errRow},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const many = 60
+				w := newWorld()
+				index := &stuck{Index: w.index(), err: test.err, manifests: map[digest.Digest]bool{}}
+				for i := range many {
+					d := w.put(t, manifest{repository: fmt.Sprint("~hub/", i%3), text: fmt.Sprintf("%04d", i)})
+					if i < test.failed {
+						index.manifests[d] = true
+					}
+					time.Sleep(time.Minute)
+				}
+				time.Sleep(2 * day)
+				log, lines := logTo()
+				opts := evicting(test.rules)
+				opts.Logger = log
+				stop := running(t, index, w.objects, opts)
+				time.Sleep(12 * time.Hour)
+				synctest.Wait()
+				var left []int
+				for i := range many {
+					if w.hasManifest(t, fmt.Sprint("~hub/", i%3), fmt.Sprintf("%04d", i)) {
+						left = append(left, i)
+					}
+				}
+				want := max(test.failed, int(test.rules.Budget)/4)
+				require.Len(t, left, want, "what is behind those that fail is evicted, and no more than is too much: %v", left)
+				for i := range test.failed {
+					require.Equal(t, i, left[i])
+				}
+				require.Equal(t, 1, lines("collecting fails"))
+				index.healed.Store(true)
+				time.Sleep(2 * time.Hour)
+				stop()
+				require.Equal(t, test.rules.Budget, w.mirrored(t), "what failed is tried again")
+			})
+		})
+	}
+}
+
+func TestMirroredRepositoryThatCannotBeListedKeepsNoOtherWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 9 {
+			w.put(t, manifest{repository: fmt.Sprint("~hub/", i%3), text: fmt.Sprintf("%04d", i)})
+		}
+		time.Sleep(2 * day)
+		index := &stuck{Index: w.index(), err: errRow, listed: map[string]bool{"~hub/0": true}}
+		stats, err := gc.Once(t.Context(), index, w.objects, evicting(gc.Eviction{Idle: day}))
+		require.ErrorContains(t, err, "list manifests of ~hub/0")
+		require.Equal(t, 6, stats.Evicted)
+	})
+}
+
+func TestPoliciesGoOnPastWhatFailsOfARepository(t *testing.T) {
+	t.Parallel()
+	old := func(i int) string { return fmt.Sprint("untagged ", i) }
+	subject := digest.FromString("a subject that cannot be looked up")
+	setUp := func(t *testing.T, err error) (*world, *stuck, *gc.Options) {
+		t.Helper()
+		w := newWorld()
+		for i := range 10 {
+			w.put(t, manifest{text: old(i)})
+			w.put(t, manifest{text: fmt.Sprint("tagged ", i), tags: []string{fmt.Sprint("pr-", i)}})
+			w.put(t, manifest{repository: "team/behind", text: text(i)})
+		}
+		w.put(t, manifest{text: "referrer", subject: subject})
+		time.Sleep(10 * day)
+		opts := with(gc.Policy{Repositories: []string{"**"}, UntaggedOlderThan: day, Tags: []gc.TagRule{{Match: []string{"pr-*"}, OlderThan: day}}})
+		return w, &stuck{
+			Index: w.index(), err: err, tags: map[string]bool{"pr-0": true},
+			manifests: map[digest.Digest]bool{digest.FromString(old(4)): true, subject: true},
+		}, opts
+	}
+	requireLeft := func(t *testing.T, w *world, stays ...string) {
+		t.Helper()
+		for i := range 10 {
+			assert.Equal(t, slices.Contains(stays, old(i)), w.hasManifest(t, repository, old(i)), old(i))
+			assert.False(t, w.hasManifest(t, "team/behind", text(i)), "what is in a repository behind it goes")
+		}
+		assert.Equal(t, slices.Contains(stays, "referrer"), w.hasManifest(t, repository, "referrer"))
+	}
+	t.Run("at once", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			w, index, opts := setUp(t, errRow)
+			stats, err := gc.Once(t.Context(), index, w.objects, opts)
+			require.ErrorContains(t, err, "expire: 3 failed, among them: ")
+			assert.Equal(t, 19, stats.Manifests)
+			assert.Equal(t, 9, stats.Tags)
+			requireLeft(t, w, old(4), "referrer")
+			assert.Equal(t, []string{"pr-0"}, w.tags(t, repository))
+			index.healed.Store(true)
+			stats, err = gc.Once(t.Context(), index, w.objects, opts)
+			require.NoError(t, err)
+			assert.Equal(t, 1, stats.Tags, "the next run meets what failed again")
+			requireLeft(t, w)
+		})
+	})
+	t.Run("takes too long", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			w, index, opts := setUp(t, errTooLong)
+			stop := running(t, index, w.objects, opts)
+			time.Sleep(5 * time.Minute)
+			stop()
+			requireLeft(t, w, old(4), "referrer")
+		})
+	})
+}
