@@ -130,9 +130,7 @@ func requirePullsGoOn(t *testing.T, start func(t *testing.T, configuration []str
 		pushTree(t, upstream.url, "library/"+name, "v1", trees[i])
 	}
 	mirrors, evict := start(t, hub(upstream.url))
-	// A second's grace is less than a busy machine may need between a layer and the manifest.
-	own := &treePusher{client: newPushClient(mirrors[0].URL()), repository: "team/own", tree: trees[0], tries: 30}
-	own.pushManifest(t, trees[0].Root, "v1")
+	pushTree(t, mirrors[0].URL(), "team/own", "v1", trees[0])
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

@@ -86,7 +86,6 @@ type treePusher struct {
 	client     *pushClient
 	repository string
 	tree       *imagetest.Tree
-	tries      int // how often what a manifest refers to may have been collected before the manifest came
 }
 
 // pushManifest pushes what a manifest refers to, and then itself.
@@ -98,20 +97,13 @@ func (p *treePusher) pushManifest(t *testing.T, manifest ocispec.Descriptor, ref
 	if children.Config != nil {
 		blobs = append(blobs, *children.Config)
 	}
-	for try := 1; ; try++ {
-		for _, blob := range blobs {
-			p.pushBlob(t, blob.Digest)
-		}
-		for _, child := range children.Manifests {
-			p.pushManifest(t, child, child.Digest.String())
-		}
-		err := p.client.putManifest(t.Context(), p.repository, reference, manifest.MediaType, content)
-		if status := statusOf(err); try < p.tries && (status == http.StatusNotFound || status == http.StatusBadRequest) {
-			continue
-		}
-		require.NoError(t, err)
-		return
+	for _, blob := range blobs {
+		p.pushBlob(t, blob.Digest)
 	}
+	for _, child := range children.Manifests {
+		p.pushManifest(t, child, child.Digest.String())
+	}
+	require.NoError(t, p.client.putManifest(t.Context(), p.repository, reference, manifest.MediaType, content))
 }
 
 func (p *treePusher) pushBlob(t *testing.T, name digest.Digest) {
