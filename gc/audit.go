@@ -30,8 +30,16 @@ type AuditOptions struct {
 
 	// Repair condemns objects that no row knows, so that the collector deletes them after its delay; marks content as missing
 	// whose object is missing or is not what it should be, so that it reads as absent, and the next push of it heals it;
-	// unmarks content whose object is there, and right; and aborts unfinished multipart uploads of content's keys.
-	Repair  bool
+	// unmarks content whose object is there, and right; and aborts unfinished multipart uploads of content's keys. Content that
+	// cannot be read is left alone: nobody knows that it is lost, and a store that recovers has it again.
+	Repair bool
+
+	// RepairUnreadable has Repair mark content as missing that cannot be read. It is for damage on the store's own disks, which no
+	// answer tells from a store that is ill: while content is not marked, pulls of it fail and no push replaces it, since clients are
+	// told that it is there. Nothing is lost by it: the object stays until the next push, and an audit that can read it by then,
+	// and finds it right, unmarks the content. Alone, it is refused.
+	RepairUnreadable bool
+
 	Force   bool          // repair also what seems to be of two registries, which is refused with ErrUnrelated otherwise
 	SafeAge time.Duration // younger objects that no row knows are left alone; default DefaultSafeAge
 
@@ -49,15 +57,16 @@ type AuditKind string
 
 // What an audit finds.
 const (
-	AuditOrphan    AuditKind = "orphan"    // an object that no row knows
-	AuditStaged    AuditKind = "staged"    // the same, of an upload that is no more
-	AuditForeign   AuditKind = "foreign"   // an object under a prefix that is not the store's: never touched
-	AuditMissing   AuditKind = "missing"   // content whose object is not there
-	AuditWrongSize AuditKind = "size"      // content whose object has another size
-	AuditWrongData AuditKind = "data"      // content whose object has other bytes
-	AuditFound     AuditKind = "found"     // content that is marked as missing, whose object is there, and right
-	AuditMultipart AuditKind = "multipart" // an unfinished multipart upload of a key that nobody writes to
-	AuditBroken    AuditKind = "broken"    // a manifest that cannot be pulled whole, because of content that is missing or wrong, its own or a manifest's below it
+	AuditOrphan     AuditKind = "orphan"     // an object that no row knows
+	AuditStaged     AuditKind = "staged"     // the same, of an upload that is no more
+	AuditForeign    AuditKind = "foreign"    // an object under a prefix that is not the store's: never touched
+	AuditMissing    AuditKind = "missing"    // content whose object is not there
+	AuditWrongSize  AuditKind = "size"       // content whose object has another size
+	AuditWrongData  AuditKind = "data"       // content whose object has other bytes
+	AuditUnreadable AuditKind = "unreadable" // content whose object cannot be read, again and again, while the store answers otherwise
+	AuditFound      AuditKind = "found"      // content that is marked as missing, whose object is there, and right
+	AuditMultipart  AuditKind = "multipart"  // an unfinished multipart upload of a key that nobody writes to
+	AuditBroken     AuditKind = "broken"     // a manifest that cannot be pulled whole, because of content that is missing, wrong or unreadable, its own or a manifest's below it
 )
 
 // AuditFinding is something that does not fit.
@@ -71,6 +80,7 @@ type AuditFinding struct {
 	Multipart  string        `json:"multipart,omitempty"`  // the store's name of the upload
 	Repository string        `json:"repository,omitempty"` // of the broken manifest
 	Manifest   digest.Digest `json:"manifest,omitempty"`   // the broken manifest
+	Reason     string        `json:"reason,omitempty"`     // why content cannot be read
 	Marked     bool          `json:"marked,omitempty"`     // the content has been marked as missing before
 	Repaired   bool          `json:"repaired,omitempty"`   // by this audit
 }
@@ -83,7 +93,7 @@ type AuditReport struct {
 	Contents int64             `json:"contents"`       // rows that were compared
 	Findings map[AuditKind]int `json:"findings"`       // by kind
 	Repaired int               `json:"repaired"`       // findings
-	Next     store.Key         `json:"next,omitempty"` // the last key of which everything has been looked at
+	Next     store.Key         `json:"next,omitempty"` // the last key up to which everything has been looked at
 	Done     bool              `json:"done"`           // there is nothing after it
 }
 
@@ -101,8 +111,12 @@ var ErrUnrelated = errors.New("the index and the objects seem to be of two regis
 // the index or the listing tells. One that was begun under a key that neither knows, which takes an index that was lost
 // or restored, is for the bucket's own rule on incomplete uploads. On a store that is a folder, only finished objects are listed.
 //
+// An object that cannot be read is tried again after a second, and after two more; then it is a finding, and the audit goes on. It
+// ends with an error if the store cannot be listed either, or if 20 contents in a row could not be read: then it is the store that is
+// ill, and to go on would only tell of everything that it has.
+//
 // It returns how far it came also with an error, which is the context's, the stores' or Found's: an audit with After set to
-// Next goes on from there.
+// Next goes on from there. Next follows every content that is read, so that only the last one is read twice.
 func Audit(ctx context.Context, meta Index, objects store.Objects, opts *AuditOptions) (AuditReport, error) {
 	a := &audit{meta: meta, objects: objects, report: AuditReport{Findings: map[AuditKind]int{}}}
 	if opts != nil {
@@ -115,6 +129,8 @@ func Audit(ctx context.Context, meta Index, objects store.Objects, opts *AuditOp
 		return a.report, fmt.Errorf("audit options: Rate: %d is negative", o.Rate)
 	case o.SafeAge < 0:
 		return a.report, fmt.Errorf("audit options: SafeAge: %v is negative", o.SafeAge)
+	case o.RepairUnreadable && !o.Repair:
+		return a.report, errors.New("audit options: RepairUnreadable: it goes with Repair")
 	}
 	setDefault(&a.options.Batch, 1000)
 	setDefault(&a.options.SafeAge, DefaultSafeAge)
@@ -136,6 +152,9 @@ type audit struct {
 	options AuditOptions
 	limiter limiter
 	report  AuditReport
+
+	unread int   // contents in a row that could not be read
+	reason error // of the last of them
 }
 
 // run merges the two listings, which both come in the order of keys.

@@ -2,7 +2,6 @@ package gc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -86,11 +85,8 @@ func (a *audit) relatedContents(ctx context.Context) error {
 			if row.Missing {
 				continue
 			}
-			_, err := a.size(ctx, row.Key, row.Size)
-			if err == nil {
-				return nil
-			}
-			if !errors.Is(err, store.ErrObjectUnknown) {
+			there, err := a.exists(ctx, row.Key)
+			if err != nil || there {
 				return err
 			}
 			if row, err = a.row(ctx, row); err != nil {
