@@ -105,7 +105,8 @@ var ErrUnrelated = errors.New("the index and the objects seem to be of two regis
 // Audit compares all objects with the index, in the order of their keys, a batch of each at a time, while everything else goes
 // on. What does not fit is looked at again before it is reported, in the order in which events make it: an object is deleted
 // before its row is forgotten, and is written after its row was made. So uploads and collections under way are neither
-// reported nor harmed. Nothing is deleted here: what nobody knows is condemned, and the collector deletes it.
+// reported nor harmed, and neither is what a replica tries at its start, under [store.ProbePrefix]: only what is left of that after
+// an hour is. Nothing is deleted here: what nobody knows is condemned, and the collector deletes it.
 //
 // Unfinished multipart uploads are found by exact keys only, since some stores (MinIO) list them in no other way: of keys that
 // the index or the listing tells. One that was begun under a key that neither knows, which takes an index that was lost

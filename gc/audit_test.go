@@ -319,6 +319,26 @@ func TestAuditOfAnUploadOrOfWhatIsCollectedMeanwhileIsNotRefused(t *testing.T) {
 	})
 }
 
+func TestAuditLeavesAStartingReplicaAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.write(t, store.ProbePrefix+"1", "of a probe")
+		for _, opts := range []gc.AuditOptions{{}, {Deep: true}, {Repair: true, SafeAge: time.Nanosecond}} {
+			_, report := w.audit(t, opts)
+			require.Empty(t, report.Findings, "a replica that has begun to start, even if it is the first one")
+		}
+		w.push(t, repository, "content")
+		time.Sleep(time.Hour)
+		found, _ := w.audit(t, gc.AuditOptions{Repair: true})
+		require.Equal(t, map[gc.AuditKind][]store.Key{gc.AuditStaged: {store.ProbePrefix + "1"}}, kindsOf(found), "one that was killed")
+		require.False(t, found[0].Repaired)
+		time.Sleep(24 * time.Hour)
+		_, report := w.audit(t, gc.AuditOptions{Repair: true})
+		require.Equal(t, 1, report.Repaired)
+	})
+}
+
 func keysOf(objects []store.Object) []store.Key {
 	keys := make([]store.Key, len(objects))
 	for i, o := range objects {

@@ -75,7 +75,7 @@ func (a *audit) strangers(ctx context.Context, objects []store.Object) error {
 	var condemn []store.Key
 	var found []AuditFinding
 	for _, o := range objects {
-		if !named[o.Key] {
+		if !named[o.Key] || probes(o) {
 			continue
 		}
 		// A key that was known becomes unknown after its object is deleted. So one that is unknown, and then still there, is an orphan.
@@ -105,6 +105,14 @@ func (a *audit) strangers(ctx context.Context, objects []store.Object) error {
 		a.count(o)
 	}
 	return nil
+}
+
+// probed is the age from which what a starting driver has tried is left over: it is deleted within seconds, and clocks differ.
+const probed = time.Hour
+
+// probes reports whether an object may be what a driver tries right now, of which no row knows.
+func probes(o store.Object) bool {
+	return strings.HasPrefix(string(o.Key), store.ProbePrefix) && time.Since(o.Modified) < probed
 }
 
 // orphans condemns and reports objects that no row knows, and the multipart uploads of their keys, which go with them.

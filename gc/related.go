@@ -63,9 +63,11 @@ func (a *audit) first(ctx context.Context, prefix string) ([]store.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list objects: %w", err)
 	}
-	keys := make([]store.Key, len(objects))
-	for i, o := range objects {
-		keys[i] = o.Key
+	keys := make([]store.Key, 0, len(objects))
+	for _, o := range objects {
+		if !probes(o) {
+			keys = append(keys, o.Key)
+		}
 	}
 	return keys, nil
 }
