@@ -44,14 +44,22 @@ func (o *Objects) Probe(ctx context.Context) error {
 	if !p.hopeless {
 		p.lists(ctx)
 	}
+	p.tidy(ctx)
 	p.clean(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("probe bucket %q: %w", *o.bucket, ctx.Err())
-	case len(p.lacks) == 0:
-		return nil
+	return p.result(ctx)
+}
+
+// ProbeReading is Probe of what an audit needs that repairs nothing: it reads and lists, and writes nothing. An error is as Probe's.
+func (o *Objects) ProbeReading(ctx context.Context) error {
+	p := &probe{objects: o}
+	_, err := o.Open(ctx, pinged, 0, -1)
+	if !errors.Is(err, store.ErrObjectUnknown) {
+		p.failed("get an object", "s3:GetObject", err)
 	}
-	return &probeError{bucket: *o.bucket, lacks: p.lacks}
+	if !p.hopeless {
+		p.lists(ctx)
+	}
+	return p.result(ctx)
 }
 
 // probe is one run of Probe.
@@ -59,8 +67,21 @@ type probe struct {
 	objects  *Objects
 	single   store.Key
 	stored   []store.Key
+	left     []store.Multipart // unfinished ones of earlier probes
 	lacks    []lack
 	hopeless bool // nothing else would work either
+}
+
+// result is what was found.
+func (p *probe) result(ctx context.Context) error {
+	bucket := *p.objects.bucket
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("probe bucket %q: %w", bucket, ctx.Err())
+	case len(p.lacks) == 0:
+		return nil
+	}
+	return &probeError{bucket: bucket, lacks: p.lacks}
 }
 
 // lack is what does not work.
@@ -138,6 +159,7 @@ func (p *probe) multipart(ctx context.Context) {
 func (p *probe) lists(ctx context.Context) {
 	_, list := p.objects.List(ctx, store.ProbePrefix, "", 1)
 	left, begun := p.objects.begun(ctx, probeParts, time.Now().Add(-killed))
+	p.left = left
 	for _, l := range []lack{
 		{what: "list objects (for audits)", needs: "s3:ListBucket", err: list},
 		{what: "list multipart uploads (for the reaper)", needs: "s3:ListBucketMultipartUploads", err: begun},
@@ -146,7 +168,11 @@ func (p *probe) lists(ctx context.Context) {
 			p.lacks[len(p.lacks)-1].soft = !p.hopeless
 		}
 	}
-	for _, m := range left {
+}
+
+// tidy ends what earlier probes have left.
+func (p *probe) tidy(ctx context.Context) {
+	for _, m := range p.left {
 		_ = p.objects.Abort(ctx, m) // the next probe may succeed
 	}
 }

@@ -140,6 +140,26 @@ func TestProbeSaysWhichPermissionIsMissing(t *testing.T) {
 	}
 }
 
+func TestProbeOfReadingWritesNothing(t *testing.T) {
+	t.Parallel()
+	onServers(t, func(t *testing.T, server *backendtest.S3Server) {
+		proxy := faulttest.NewHTTP(t, server.Endpoint())
+		o := newObjects(t, newClient(server, proxy.URL()), server.Bucket(t), prefixed("some/prefix"))
+		require.NoError(t, o.ProbeReading(t.Context()))
+		require.Equal(t, map[faulttest.Operation]int{faulttest.GetObject: 1, faulttest.ListObjectsV2: 1, faulttest.ListMultipartUploads: 1}, proxy.Counts())
+		for operation, want := range map[faulttest.Operation][]string{
+			faulttest.GetObject:            {"get an object: access denied", "s3:GetObject"},
+			faulttest.ListObjectsV2:        {"list objects (for audits): access denied", "s3:ListBucket"},
+			faulttest.ListMultipartUploads: {"list multipart uploads", "s3:ListBucketMultipartUploads"},
+		} {
+			proxy.Intercept(faulttest.Every(faulttest.Fault{Status: http.StatusForbidden, Code: "AccessDenied"}, operation))
+			requireLine(t, o.ProbeReading(t.Context()), want...)
+		}
+		absent := newObjects(t, newClient(server, ""), "absent-bucket", nil)
+		requireLine(t, absent.ProbeReading(t.Context()), "the bucket does not exist")
+	})
+}
+
 // requireLine requires an error of one line that has these words.
 func requireLine(t *testing.T, err error, words ...string) {
 	t.Helper()
