@@ -38,7 +38,11 @@ func (c *auditCommand) Run(ctx context.Context, out output) error {
 	if c.Unreadable && !c.Repair {
 		return errors.New("--repair-unreadable: it goes with --repair")
 	}
-	s, err := c.openLasting(ctx, out)
+	access := looking
+	if c.Repair {
+		access = changing
+	}
+	s, err := c.openLasting(ctx, out, access)
 	if err != nil {
 		return err
 	}

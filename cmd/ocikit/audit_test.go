@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"database/sql"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -110,4 +112,52 @@ func TestAuditThatEndsEarlySaysWhereToGoOn(t *testing.T) {
 	require.Zero(t, status)
 	assert.Contains(t, told, "1 objects of ")
 	a.server.stop(t)
+}
+
+func TestAuditWithoutRepairChangesNothing(t *testing.T) {
+	t.Parallel()
+	t.Run("Bucket", func(t *testing.T) {
+		t.Parallel()
+		a := newAudited(t)
+		a.server.stop(t)
+		denied := faulttest.Fault{Status: http.StatusForbidden, Code: "AccessDenied"}
+		a.proxy.ResetCounts()
+		a.proxy.Intercept(func(r *http.Request) faulttest.Fault {
+			if r.Method != http.MethodGet {
+				return denied
+			}
+			return faulttest.Fault{}
+		})
+		told, _, status := a.audit(t, "--deep")
+		require.Zero(t, status, "credentials that may read and list are enough")
+		assert.Contains(t, told, "2 contents compared, 0 findings")
+		for operation := range a.proxy.Counts() {
+			assert.Contains(t, []faulttest.Operation{faulttest.GetObject, faulttest.ListObjectsV2, faulttest.ListMultipartUploads}, operation)
+		}
+		_, left, status := a.audit(t, "--repair")
+		require.Equal(t, 1, status)
+		assert.Contains(t, left, "s3:PutObject", "what will be changed is tried first")
+		a.proxy.Intercept(faulttest.Every(denied, faulttest.ListObjectsV2))
+		_, left, status = a.audit(t)
+		require.Equal(t, 1, status)
+		assert.Contains(t, left, "s3:ListBucket")
+	})
+	t.Run("OlderIndex", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		s := start(t, "--data="+dir)
+		s.stop(t)
+		index := filepath.Join(dir, "index.sqlite")
+		db, err := sql.Open("sqlite", index)
+		require.NoError(t, err)
+		_, err = db.ExecContext(t.Context(), `delete from goose_db_version where version_id = (select max(version_id) from goose_db_version)`)
+		require.NoError(t, err)
+		require.NoError(t, db.Close())
+		for _, command := range [][]string{{"audit"}, {"gc", "--dry-run"}} {
+			var stdout, stderr bytes.Buffer
+			require.Equal(t, 1, run(t.Context(), append(command, "--data="+dir), &stdout, &stderr), "%v", command)
+			assert.Contains(t, stderr.String(), "database is of an earlier version")
+			assert.Contains(t, stderr.String(), "a server of this version brings it up to date")
+		}
+	})
 }
