@@ -14,10 +14,11 @@ import (
 // DefaultSafeAge is how old an object that no row knows has to be by default, before [Audit] condemns it.
 const DefaultSafeAge = 24 * time.Hour
 
-// AuditOptions configures [Audit]. The zero value works, and nil too: everything is looked at, and nothing changed.
+// AuditOptions configures [Audit]. The zero value works, and nil too: every object and every row is compared, by sizes, and
+// nothing is changed.
 type AuditOptions struct {
 	After store.Key // go on after this key: AuditReport.Next of an audit that ended early
-	Batch int       // how many objects and rows are looked at at once; default 1000
+	Batch int       // how many objects and rows are looked at at once; default 1000. What is held in memory grows with it.
 
 	// Deep reads all content that is an object, and compares it with its digest. Otherwise, only sizes are compared. What is inline
 	// in the index is not read: the database keeps it whole.
@@ -107,6 +108,9 @@ var ErrUnrelated = errors.New("the index and the objects seem to be of two regis
 // before its row is forgotten, and is written after its row was made. So uploads and collections under way are neither
 // reported nor harmed, and neither is what a replica tries at its start, under [store.ProbePrefix]: only what is left of that after
 // an hour is. Nothing is deleted here: what nobody knows is condemned, and the collector deletes it.
+//
+// A manifest is reported once for each content that breaks it; where content breaks more than a hundred batches of manifests in one
+// repository, one that is above several of them may be reported again, since no more are remembered.
 //
 // Unfinished multipart uploads are found by exact keys only, since some stores (MinIO) list them in no other way: of keys that
 // the index or the listing tells. One that was begun under a key that neither knows, which takes an index that was lost

@@ -519,6 +519,53 @@ func TestAuditHoldsOneBatch(t *testing.T) {
 	require.Equal(t, map[string]int{"List": 10, "StoredContents": 10}, calls, "what fits costs a page of each listing")
 }
 
+func TestAuditRemembersSomeOfTheManifestsThatItTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const images, apart = 300, 150
+		w := newWorld()
+		layer := w.push(t, repository, "layer")
+		var below []digest.Digest
+		for i := range images {
+			below = append(below, w.put(t, manifest{text: fmt.Sprint("image ", i), layers: []digest.Digest{layer.Digest}}))
+		}
+		slices.Sort(below)
+		want := slices.Clone(below)
+		for i := range apart {
+			want = append(want, w.put(t, manifest{text: fmt.Sprint("index ", i), children: []digest.Digest{below[i], below[i+apart]}}))
+		}
+		all := w.put(t, manifest{text: "index of all", children: below})
+		want = append(want, all)
+		for i := range 3 * 50 {
+			want = append(want, w.put(t, manifest{text: fmt.Sprint("above all ", i), children: []digest.Digest{all}}))
+		}
+		require.NoError(t, w.objects.Delete(t.Context(), []store.Key{layer.Key}))
+		for batch, repeated := range map[int]int{3: apart, 1000: 0} { // three hundred manifests are remembered, or all
+			told, asked := map[digest.Digest]int{}, 0
+			hook := storetest.Hook{Before: func(_ context.Context, method string) error {
+				if method == "Dependents" {
+					asked++
+				}
+				return nil
+			}}
+			report, err := gc.Audit(t.Context(), hooked(w.meta, hook), w.objects, &gc.AuditOptions{Batch: batch, Found: func(f gc.AuditFinding) error {
+				if f.Kind == gc.AuditBroken {
+					told[f.Manifest]++
+				}
+				return nil
+			}})
+			require.NoError(t, err)
+			require.Len(t, told, len(want), "every one is told")
+			for _, d := range want {
+				require.Contains(t, told, d)
+			}
+			require.Equal(t, 1, told[all], "what is met again and again is remembered")
+			require.Equal(t, len(want)+repeated, report.Findings[gc.AuditBroken])
+			require.Equal(t, 1+len(want)+repeated+3, asked, "one question for each, and one for each full page")
+		}
+	})
+}
+
 func TestAuditRefusesWrongOptionsAndReportsAsJSON(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
