@@ -191,7 +191,7 @@ func (a *audit) examine(ctx context.Context, row store.StoredContent, listed *st
 		}
 		finding.Kind, finding.Marked = kind, row.Missing
 		if failed != nil { // not because the object went meanwhile
-			if err := a.unreadable(ctx, failed); err != nil {
+			if err := a.unreadable(ctx, row, failed); err != nil {
 				return err
 			}
 			finding.Kind, finding.Reason = AuditUnreadable, strings.Join(strings.Fields(failed.Error()), " ")

@@ -30,13 +30,15 @@ func (a *audit) patiently(ctx context.Context, row store.StoredContent) (AuditKi
 }
 
 // unreadable fails if it is not the object that cannot be read, but the store that does not answer: then nothing is known of this
-// object, nor of those after it.
-func (a *audit) unreadable(ctx context.Context, failed error) error {
+// object, nor of those after it. What is marked has been told of before, and says nothing about the store.
+func (a *audit) unreadable(ctx context.Context, row store.StoredContent, failed error) error {
 	if _, err := a.objects.List(ctx, "", "", 1); err != nil {
 		return fmt.Errorf("%w; and the store lists nothing: %w", failed, err)
 	}
-	a.unread++
-	a.reason = failed
+	if !row.Missing {
+		a.unread++
+		a.reason = failed
+	}
 	return nil
 }
 

@@ -247,6 +247,14 @@ func TestAuditOfAStoreThatReadsNothingEnds(t *testing.T) {
 		found, _, err := w.auditOf(t, objects, gc.AuditOptions{Deep: true})
 		require.NoError(t, err, "a store that reads something is not down")
 		require.Len(t, found, 95)
+
+		found, _, err = w.auditOf(t, objects, gc.AuditOptions{Deep: true, Repair: true, RepairUnreadable: true})
+		require.NoError(t, err)
+		require.Len(t, found, 95)
+		found, report, err := w.auditOf(t, objects, gc.AuditOptions{})
+		require.NoError(t, err, "what has been marked says nothing about the store")
+		require.True(t, report.Done)
+		require.Len(t, found, 95)
 	})
 }
 
