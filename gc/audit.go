@@ -14,10 +14,11 @@ import (
 // DefaultSafeAge is how old an object that no row knows has to be by default, before [Audit] condemns it.
 const DefaultSafeAge = 24 * time.Hour
 
-// AuditOptions configures [Audit]. The zero value works, and nil too: everything is looked at, and nothing changed.
+// AuditOptions configures [Audit]. The zero value works, and nil too: every object and every row is compared, by sizes, and
+// nothing is changed.
 type AuditOptions struct {
 	After store.Key // go on after this key: AuditReport.Next of an audit that ended early
-	Batch int       // how many objects and rows are looked at at once; default 1000
+	Batch int       // how many objects and rows are looked at at once; default 1000. What is held in memory grows with it.
 
 	// Deep reads all content that is an object, and compares it with its digest. Otherwise, only sizes are compared. What is inline
 	// in the index is not read: the database keeps it whole.
@@ -30,8 +31,16 @@ type AuditOptions struct {
 
 	// Repair condemns objects that no row knows, so that the collector deletes them after its delay; marks content as missing
 	// whose object is missing or is not what it should be, so that it reads as absent, and the next push of it heals it;
-	// unmarks content whose object is there, and right; and aborts unfinished multipart uploads of content's keys.
-	Repair  bool
+	// unmarks content whose object is there, and right; and aborts unfinished multipart uploads of content's keys. Content that
+	// cannot be read is left alone: nobody knows that it is lost, and a store that recovers has it again.
+	Repair bool
+
+	// RepairUnreadable has Repair mark content as missing that cannot be read. It is for damage on the store's own disks, which no
+	// answer tells from a store that is ill: while content is not marked, pulls of it fail and no push replaces it, since clients are
+	// told that it is there. Nothing is lost by it: the object stays until the next push, and an audit that can read it by then,
+	// and finds it right, unmarks the content. Alone, it is refused.
+	RepairUnreadable bool
+
 	Force   bool          // repair also what seems to be of two registries, which is refused with ErrUnrelated otherwise
 	SafeAge time.Duration // younger objects that no row knows are left alone; default DefaultSafeAge
 
@@ -49,15 +58,16 @@ type AuditKind string
 
 // What an audit finds.
 const (
-	AuditOrphan    AuditKind = "orphan"    // an object that no row knows
-	AuditStaged    AuditKind = "staged"    // the same, of an upload that is no more
-	AuditForeign   AuditKind = "foreign"   // an object under a prefix that is not the store's: never touched
-	AuditMissing   AuditKind = "missing"   // content whose object is not there
-	AuditWrongSize AuditKind = "size"      // content whose object has another size
-	AuditWrongData AuditKind = "data"      // content whose object has other bytes
-	AuditFound     AuditKind = "found"     // content that is marked as missing, whose object is there, and right
-	AuditMultipart AuditKind = "multipart" // an unfinished multipart upload of a key that nobody writes to
-	AuditBroken    AuditKind = "broken"    // a manifest that cannot be pulled whole, because of content that is missing or wrong, its own or a manifest's below it
+	AuditOrphan     AuditKind = "orphan"     // an object that no row knows
+	AuditStaged     AuditKind = "staged"     // the same, of an upload that is no more
+	AuditForeign    AuditKind = "foreign"    // an object under a prefix that is not the store's: never touched
+	AuditMissing    AuditKind = "missing"    // content whose object is not there
+	AuditWrongSize  AuditKind = "size"       // content whose object has another size
+	AuditWrongData  AuditKind = "data"       // content whose object has other bytes
+	AuditUnreadable AuditKind = "unreadable" // content whose object cannot be read, again and again, while the store answers otherwise
+	AuditFound      AuditKind = "found"      // content that is marked as missing, whose object is there, and right
+	AuditMultipart  AuditKind = "multipart"  // an unfinished multipart upload of a key that nobody writes to
+	AuditBroken     AuditKind = "broken"     // a manifest that cannot be pulled whole, because of content that is missing, wrong or unreadable, its own or a manifest's below it
 )
 
 // AuditFinding is something that does not fit.
@@ -71,6 +81,7 @@ type AuditFinding struct {
 	Multipart  string        `json:"multipart,omitempty"`  // the store's name of the upload
 	Repository string        `json:"repository,omitempty"` // of the broken manifest
 	Manifest   digest.Digest `json:"manifest,omitempty"`   // the broken manifest
+	Reason     string        `json:"reason,omitempty"`     // why content cannot be read
 	Marked     bool          `json:"marked,omitempty"`     // the content has been marked as missing before
 	Repaired   bool          `json:"repaired,omitempty"`   // by this audit
 }
@@ -83,7 +94,7 @@ type AuditReport struct {
 	Contents int64             `json:"contents"`       // rows that were compared
 	Findings map[AuditKind]int `json:"findings"`       // by kind
 	Repaired int               `json:"repaired"`       // findings
-	Next     store.Key         `json:"next,omitempty"` // the last key of which everything has been looked at
+	Next     store.Key         `json:"next,omitempty"` // the last key up to which everything has been looked at
 	Done     bool              `json:"done"`           // there is nothing after it
 }
 
@@ -95,14 +106,22 @@ var ErrUnrelated = errors.New("the index and the objects seem to be of two regis
 // Audit compares all objects with the index, in the order of their keys, a batch of each at a time, while everything else goes
 // on. What does not fit is looked at again before it is reported, in the order in which events make it: an object is deleted
 // before its row is forgotten, and is written after its row was made. So uploads and collections under way are neither
-// reported nor harmed. Nothing is deleted here: what nobody knows is condemned, and the collector deletes it.
+// reported nor harmed, and neither is what a replica tries at its start, under [store.ProbePrefix]: only what is left of that after
+// an hour is. Nothing is deleted here: what nobody knows is condemned, and the collector deletes it.
+//
+// A manifest is reported once for each content that breaks it; where content breaks more than a hundred batches of manifests in one
+// repository, one that is above several of them may be reported again, since no more are remembered.
 //
 // Unfinished multipart uploads are found by exact keys only, since some stores (MinIO) list them in no other way: of keys that
 // the index or the listing tells. One that was begun under a key that neither knows, which takes an index that was lost
 // or restored, is for the bucket's own rule on incomplete uploads. On a store that is a folder, only finished objects are listed.
 //
+// An object that cannot be read is tried again after a second, and after two more; then it is a finding, and the audit goes on. It
+// ends with an error if the store cannot be listed either, or if 20 contents in a row could not be read that are not marked: then it
+// is the store that is ill, and to go on would only tell of everything that it has.
+//
 // It returns how far it came also with an error, which is the context's, the stores' or Found's: an audit with After set to
-// Next goes on from there.
+// Next goes on from there. Next follows every content that is read, so that only the last one is read twice.
 func Audit(ctx context.Context, meta Index, objects store.Objects, opts *AuditOptions) (AuditReport, error) {
 	a := &audit{meta: meta, objects: objects, report: AuditReport{Findings: map[AuditKind]int{}}}
 	if opts != nil {
@@ -115,6 +134,8 @@ func Audit(ctx context.Context, meta Index, objects store.Objects, opts *AuditOp
 		return a.report, fmt.Errorf("audit options: Rate: %d is negative", o.Rate)
 	case o.SafeAge < 0:
 		return a.report, fmt.Errorf("audit options: SafeAge: %v is negative", o.SafeAge)
+	case o.RepairUnreadable && !o.Repair:
+		return a.report, errors.New("audit options: RepairUnreadable: it goes with Repair")
 	}
 	setDefault(&a.options.Batch, 1000)
 	setDefault(&a.options.SafeAge, DefaultSafeAge)
@@ -136,6 +157,9 @@ type audit struct {
 	options AuditOptions
 	limiter limiter
 	report  AuditReport
+
+	unread int   // contents in a row that could not be read
+	reason error // of the last of them
 }
 
 // run merges the two listings, which both come in the order of keys.

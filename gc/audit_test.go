@@ -319,6 +319,26 @@ func TestAuditOfAnUploadOrOfWhatIsCollectedMeanwhileIsNotRefused(t *testing.T) {
 	})
 }
 
+func TestAuditLeavesAStartingReplicaAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.write(t, store.ProbePrefix+"1", "of a probe")
+		for _, opts := range []gc.AuditOptions{{}, {Deep: true}, {Repair: true, SafeAge: time.Nanosecond}} {
+			_, report := w.audit(t, opts)
+			require.Empty(t, report.Findings, "a replica that has begun to start, even if it is the first one")
+		}
+		w.push(t, repository, "content")
+		time.Sleep(time.Hour)
+		found, _ := w.audit(t, gc.AuditOptions{Repair: true})
+		require.Equal(t, map[gc.AuditKind][]store.Key{gc.AuditStaged: {store.ProbePrefix + "1"}}, kindsOf(found), "one that was killed")
+		require.False(t, found[0].Repaired)
+		time.Sleep(24 * time.Hour)
+		_, report := w.audit(t, gc.AuditOptions{Repair: true})
+		require.Equal(t, 1, report.Repaired)
+	})
+}
+
 func keysOf(objects []store.Object) []store.Key {
 	keys := make([]store.Key, len(objects))
 	for i, o := range objects {
@@ -497,6 +517,53 @@ func TestAuditHoldsOneBatch(t *testing.T) {
 	_, err := gc.Audit(t.Context(), hooked(w.meta, hook), storetest.HookObjects(w.objects, hook), &gc.AuditOptions{Batch: 10})
 	require.NoError(t, err)
 	require.Equal(t, map[string]int{"List": 10, "StoredContents": 10}, calls, "what fits costs a page of each listing")
+}
+
+func TestAuditRemembersSomeOfTheManifestsThatItTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const images, apart = 300, 150
+		w := newWorld()
+		layer := w.push(t, repository, "layer")
+		var below []digest.Digest
+		for i := range images {
+			below = append(below, w.put(t, manifest{text: fmt.Sprint("image ", i), layers: []digest.Digest{layer.Digest}}))
+		}
+		slices.Sort(below)
+		want := slices.Clone(below)
+		for i := range apart {
+			want = append(want, w.put(t, manifest{text: fmt.Sprint("index ", i), children: []digest.Digest{below[i], below[i+apart]}}))
+		}
+		all := w.put(t, manifest{text: "index of all", children: below})
+		want = append(want, all)
+		for i := range 3 * 50 {
+			want = append(want, w.put(t, manifest{text: fmt.Sprint("above all ", i), children: []digest.Digest{all}}))
+		}
+		require.NoError(t, w.objects.Delete(t.Context(), []store.Key{layer.Key}))
+		for batch, repeated := range map[int]int{3: apart, 1000: 0} { // three hundred manifests are remembered, or all
+			told, asked := map[digest.Digest]int{}, 0
+			hook := storetest.Hook{Before: func(_ context.Context, method string) error {
+				if method == "Dependents" {
+					asked++
+				}
+				return nil
+			}}
+			report, err := gc.Audit(t.Context(), hooked(w.meta, hook), w.objects, &gc.AuditOptions{Batch: batch, Found: func(f gc.AuditFinding) error {
+				if f.Kind == gc.AuditBroken {
+					told[f.Manifest]++
+				}
+				return nil
+			}})
+			require.NoError(t, err)
+			require.Len(t, told, len(want), "every one is told")
+			for _, d := range want {
+				require.Contains(t, told, d)
+			}
+			require.Equal(t, 1, told[all], "what is met again and again is remembered")
+			require.Equal(t, len(want)+repeated, report.Findings[gc.AuditBroken])
+			require.Equal(t, 1+len(want)+repeated+3, asked, "one question for each, and one for each full page")
+		}
+	})
 }
 
 func TestAuditRefusesWrongOptionsAndReportsAsJSON(t *testing.T) {

@@ -11,28 +11,40 @@ import (
 	"github.com/ocikit/ocikit/store"
 )
 
-// window compares the objects and the rows of one range of keys.
+// window compares the objects and the rows of one range of keys. Next follows each content, except over objects that are no
+// content, which are looked at together: before a content that takes a while, so that a day's reading is not one step.
 func (a *audit) window(ctx context.Context, objects []store.Object, rows []store.StoredContent) error {
 	var strangers []store.Object
 	for len(objects) > 0 || len(rows) > 0 {
-		switch {
-		case len(rows) == 0 || len(objects) > 0 && objects[0].Key < rows[0].Key:
-			strangers = append(strangers, objects[0])
-			a.count(objects[0])
-			objects = objects[1:]
-		case len(objects) == 0 || rows[0].Key < objects[0].Key:
-			a.report.Contents++
-			if err := a.content(ctx, rows[0], nil); err != nil {
+		if len(rows) == 0 || len(objects) > 0 && objects[0].Key < rows[0].Key {
+			strangers, objects = append(strangers, objects[0]), objects[1:]
+			continue
+		}
+		row, listed := rows[0], (*store.Object)(nil)
+		if rows = rows[1:]; len(objects) > 0 && objects[0].Key == row.Key {
+			listed, objects = &objects[0], objects[1:]
+		}
+		if !a.quick(row, listed) {
+			if err := a.strangers(ctx, strangers); err != nil {
 				return err
 			}
-			rows = rows[1:]
-		default:
-			a.report.Contents++
-			a.count(objects[0])
-			if err := a.content(ctx, rows[0], &objects[0]); err != nil {
+			if n := len(strangers); n > 0 {
+				a.report.Next = max(a.report.Next, strangers[n-1].Key)
+			}
+			strangers = nil
+			if err := a.content(ctx, row, listed); err != nil {
 				return err
 			}
-			objects, rows = objects[1:], rows[1:]
+		}
+		a.report.Contents++
+		if listed != nil {
+			a.count(*listed)
+		}
+		if len(strangers) == 0 {
+			a.report.Next = row.Key
+		}
+		if err := a.lost(); err != nil {
+			return err
 		}
 	}
 	return a.strangers(ctx, strangers)
@@ -63,16 +75,16 @@ func (a *audit) strangers(ctx context.Context, objects []store.Object) error {
 	var condemn []store.Key
 	var found []AuditFinding
 	for _, o := range objects {
-		if !named[o.Key] {
+		if !named[o.Key] || probes(o) {
 			continue
 		}
 		// A key that was known becomes unknown after its object is deleted. So one that is unknown, and then still there, is an orphan.
-		_, err := a.size(ctx, o.Key, o.Size)
-		if errors.Is(err, store.ErrObjectUnknown) {
-			continue
-		}
+		there, err := a.exists(ctx, o.Key)
 		if err != nil {
 			return err
+		}
+		if !there {
+			continue
 		}
 		finding := AuditFinding{Kind: AuditForeign, Key: o.Key, Size: o.Size, Modified: &o.Modified}
 		switch {
@@ -86,7 +98,21 @@ func (a *audit) strangers(ctx context.Context, objects []store.Object) error {
 		}
 		found = append(found, finding)
 	}
-	return a.orphans(ctx, found, condemn)
+	if err := a.orphans(ctx, found, condemn); err != nil {
+		return err
+	}
+	for _, o := range objects {
+		a.count(o)
+	}
+	return nil
+}
+
+// probed is the age from which what a starting driver has tried is left over: it is deleted within seconds, and clocks differ.
+const probed = time.Hour
+
+// probes reports whether an object may be what a driver tries right now, of which no row knows.
+func probes(o store.Object) bool {
+	return strings.HasPrefix(string(o.Key), store.ProbePrefix) && time.Since(o.Modified) < probed
 }
 
 // orphans condemns and reports objects that no row knows, and the multipart uploads of their keys, which go with them.
@@ -122,10 +148,18 @@ func (a *audit) orphans(ctx context.Context, found []AuditFinding, condemn []sto
 	return nil
 }
 
+// quick reports whether the listing tells all that is asked about the object of a row.
+func (a *audit) quick(row store.StoredContent, listed *store.Object) bool {
+	return !a.options.Deep && !a.options.Multiparts && fits(row, listed)
+}
+
+func fits(row store.StoredContent, listed *store.Object) bool {
+	return listed != nil && listed.Size == row.Size && !row.Missing
+}
+
 // content looks at the object of a row, which the listing has, or has not.
 func (a *audit) content(ctx context.Context, row store.StoredContent, listed *store.Object) error {
-	fits := listed != nil && listed.Size == row.Size && !row.Missing
-	if a.options.Deep || !fits {
+	if a.options.Deep || !fits(row, listed) {
 		if err := a.examine(ctx, row, listed); err != nil {
 			return err
 		}
@@ -144,7 +178,10 @@ const looks = 2
 func (a *audit) examine(ctx context.Context, row store.StoredContent, listed *store.Object) error {
 	finding := AuditFinding{Key: row.Key, Digest: row.Digest, Want: row.Size}
 	for range looks {
-		kind, failed := a.state(ctx, row)
+		kind, failed := a.patiently(ctx, row)
+		if failed == nil {
+			a.unread = 0
+		}
 		if failed == nil && kind == "" && !row.Missing {
 			return nil
 		}
@@ -152,10 +189,14 @@ func (a *audit) examine(ctx context.Context, row store.StoredContent, listed *st
 		if row, err = a.row(ctx, row); err != nil || row.Key == "" {
 			return err
 		}
-		if failed != nil { // not because the object went meanwhile
-			return failed
-		}
 		finding.Kind, finding.Marked = kind, row.Missing
+		if failed != nil { // not because the object went meanwhile
+			if err := a.unreadable(ctx, row, failed); err != nil {
+				return err
+			}
+			finding.Kind, finding.Reason = AuditUnreadable, strings.Join(strings.Fields(failed.Error()), " ")
+			break
+		}
 		if kind == "" {
 			break
 		}
@@ -169,7 +210,7 @@ func (a *audit) examine(ctx context.Context, row store.StoredContent, listed *st
 	if listed != nil && finding.Kind != AuditMissing {
 		finding.Size = listed.Size
 	}
-	if a.options.Repair {
+	if a.options.Repair && (finding.Kind != AuditUnreadable || a.options.RepairUnreadable) {
 		changed, err := a.meta.MarkContent(ctx, row.Digest, row.Key, finding.Kind != AuditFound)
 		if err != nil {
 			return fmt.Errorf("mark content %s: %w", row.Digest, err)

@@ -2,7 +2,6 @@ package gc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -64,9 +63,11 @@ func (a *audit) first(ctx context.Context, prefix string) ([]store.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list objects: %w", err)
 	}
-	keys := make([]store.Key, len(objects))
-	for i, o := range objects {
-		keys[i] = o.Key
+	keys := make([]store.Key, 0, len(objects))
+	for _, o := range objects {
+		if !probes(o) {
+			keys = append(keys, o.Key)
+		}
 	}
 	return keys, nil
 }
@@ -86,11 +87,8 @@ func (a *audit) relatedContents(ctx context.Context) error {
 			if row.Missing {
 				continue
 			}
-			_, err := a.size(ctx, row.Key, row.Size)
-			if err == nil {
-				return nil
-			}
-			if !errors.Is(err, store.ErrObjectUnknown) {
+			there, err := a.exists(ctx, row.Key)
+			if err != nil || there {
 				return err
 			}
 			if row, err = a.row(ctx, row); err != nil {

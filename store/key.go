@@ -17,6 +17,10 @@ const (
 	UploadPrefix = "uploads/"
 )
 
+// ProbePrefix is where a driver that tries at its start whether it can write does so: in the place of a session, which no session
+// has as its id. No row names these objects, which are deleted within seconds.
+const ProbePrefix = UploadPrefix + "probe/"
+
 // maxKey is the longest key in bytes; an upload's key takes 81.
 const maxKey = 128
 

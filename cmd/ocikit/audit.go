@@ -18,6 +18,7 @@ type auditCommand struct {
 	storeFlags
 	Repair     bool          `help:"Condemn objects that nobody knows, mark content whose object is missing or wrong so that the next push heals it, and abort what is unfinished."`
 	Force      bool          `help:"Repair even if the index names none of the first objects, or none of the first contents has its object: they may be two registries'."`
+	Unreadable bool          `name:"repair-unreadable" help:"With --repair, mark also content that cannot be read, again and again, so that the next push heals it. First see that the store is well: what it can read by then is unmarked by the next repair."`
 	SafeAge    time.Duration `default:"24h" placeholder:"DURATION" help:"Leave younger objects alone that nobody knows (${default})."`
 	Deep       bool          `help:"Read all content that is an object, and compare it with its digest. Small content is inside the index, and not read."`
 	Rate       size          `placeholder:"SIZE" help:"Read at most so much a second (as much as comes)."`
@@ -34,7 +35,14 @@ func (c *auditCommand) Run(ctx context.Context, out output) error {
 	if c.Rate < 0 {
 		return errors.New("--rate: must not be negative")
 	}
-	s, err := c.openLasting(ctx, out)
+	if c.Unreadable && !c.Repair {
+		return errors.New("--repair-unreadable: it goes with --repair")
+	}
+	access := looking
+	if c.Repair {
+		access = changing
+	}
+	s, err := c.openLasting(ctx, out, access)
 	if err != nil {
 		return err
 	}
@@ -42,8 +50,9 @@ func (c *auditCommand) Run(ctx context.Context, out output) error {
 	encoder, progress := json.NewEncoder(out.stdout), newProgress(out)
 	report, err := gc.Audit(ctx, s.meta, s.objects, &gc.AuditOptions{
 		After: store.Key(c.After), Deep: c.Deep, Rate: int64(c.Rate), Multiparts: c.Multiparts, Repair: c.Repair, Force: c.Force,
-		SafeAge:  max(c.SafeAge, time.Nanosecond), // 0 is no age at all, not the default
-		Progress: progress.tell,
+		RepairUnreadable: c.Unreadable,
+		SafeAge:          max(c.SafeAge, time.Nanosecond), // 0 is no age at all, not the default
+		Progress:         progress.tell,
 		Found: func(finding gc.AuditFinding) error {
 			progress.end()
 			if c.JSON {
@@ -65,29 +74,40 @@ func (c *auditCommand) Run(ctx context.Context, out output) error {
 	case err == nil:
 		_, printed = fmt.Fprintf(out.stdout, "%d objects of %s and %d contents compared, %d findings, %d repaired\n",
 			report.Objects, units.BytesSize(float64(report.Bytes)), report.Contents, found, report.Repaired)
-	case errors.Is(err, gc.ErrUnrelated):
-		err = fmt.Errorf("%w: name the --database that goes with --objects; if they do go together, repair with --force", err)
-	case report.Next != "":
-		err = fmt.Errorf("%w; go on with --after %s", err, report.Next)
 	}
 	if err == nil {
-		err = c.unrepaired(report, found)
+		return errors.Join(c.unrepaired(report, found), printed)
 	}
-	return errors.Join(err, printed)
+	return errors.Join(advise(err, report), printed)
+}
+
+// advise says what to do after an audit that ended early.
+func advise(err error, report gc.AuditReport) error {
+	switch {
+	case errors.Is(err, gc.ErrUnrelated):
+		return fmt.Errorf("%w: name the --database that goes with --objects; if they do go together, repair with --force", err)
+	case report.Next != "":
+		return fmt.Errorf("%w; go on with --after %s", err, report.Next)
+	}
+	return fmt.Errorf("%w; no object has been looked at to its end: begin again, without --after", err)
 }
 
 // unrepaired fails if an audit has left something.
 func (c *auditCommand) unrepaired(report gc.AuditReport, found int) error {
 	left := found - report.Repaired
-	switch {
-	case left == 0:
+	if left == 0 {
 		return nil
-	case !c.Repair:
-		return fmt.Errorf("%d of %d findings are not repaired: --repair does what can be done", left, found)
-	case report.Findings[gc.AuditBroken] > 0:
-		return fmt.Errorf("%d of %d findings are not repaired: what is broken has to be pushed again", left, found)
 	}
-	return fmt.Errorf("%d of %d findings are not repaired", left, found)
+	advice := ""
+	switch {
+	case !c.Repair:
+		advice = ": --repair does what can be done"
+	case report.Findings[gc.AuditUnreadable] > 0 && !c.Unreadable:
+		advice = ": what cannot be read may be read when the store is well; if it is lost, mark it with --repair-unreadable, and push it again"
+	case report.Findings[gc.AuditBroken] > 0:
+		advice = ": what is broken has to be pushed again"
+	}
+	return fmt.Errorf("%d of %d findings are not repaired%s", left, found, advice)
 }
 
 // describe tells a finding in one line.
@@ -106,6 +126,9 @@ func describe(f gc.AuditFinding) string {
 		line += fmt.Sprintf(" (%d bytes, should be %d)", f.Size, f.Want)
 	case f.Size > 0 || f.Want > 0:
 		line += fmt.Sprintf(" (%d bytes)", max(f.Size, f.Want))
+	}
+	if f.Reason != "" {
+		line += ": " + f.Reason
 	}
 	if f.Repaired {
 		line += ", repaired"

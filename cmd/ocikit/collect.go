@@ -145,7 +145,7 @@ func (c *gcCommand) Run(ctx context.Context, out output) error {
 	if c.DryRun {
 		return c.preview(ctx, out, options)
 	}
-	s, err := c.openLasting(ctx, out)
+	s, err := c.openLasting(ctx, out, changing)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (c *gcCommand) options(out output) (*gc.Options, error) {
 
 // preview tells what would go. It asks the index alone.
 func (c *gcCommand) preview(ctx context.Context, out output, options *gc.Options) error {
-	s, err := c.openIndex(ctx, out)
+	s, err := c.openIndex(ctx, out, looking)
 	if err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ type deleteRepositoryCommand struct {
 
 // Run takes the repository's name away. Collectors do the rest.
 func (c *deleteRepositoryCommand) Run(ctx context.Context, out output) error {
-	s, err := c.openIndex(ctx, out)
+	s, err := c.openIndex(ctx, out, changing)
 	if err != nil {
 		return err
 	}

@@ -337,6 +337,7 @@ func TestFindingOfAnAuditIsALine(t *testing.T) {
 		"orphan blobs/x (9 bytes)":                     {Kind: gc.AuditOrphan, Key: "blobs/x", Size: 9},
 		"size blobs/x sha256:1 (0 bytes, should be 9)": {Kind: gc.AuditWrongSize, Key: "blobs/x", Digest: "sha256:1", Want: 9},
 		"missing blobs/x sha256:1 (9 bytes), repaired": {Kind: gc.AuditMissing, Key: "blobs/x", Digest: "sha256:1", Want: 9, Repaired: true},
+		"unreadable blobs/x sha256:1 (9 bytes): why":   {Kind: gc.AuditUnreadable, Key: "blobs/x", Digest: "sha256:1", Want: 9, Reason: "why"},
 		"multipart blobs/x upload id":                  {Kind: gc.AuditMultipart, Key: "blobs/x", Multipart: "id"},
 		"broken blobs/x sha256:1 team/app sha256:2":    {Kind: gc.AuditBroken, Key: "blobs/x", Digest: "sha256:1", Repository: "team/app", Manifest: "sha256:2"},
 	} {
@@ -368,6 +369,7 @@ func TestCollectingWrongIsRefused(t *testing.T) {
 		"DryObjects":   {[]string{"gc", "--dry-run", "--objects=s3:/bucket"}, "--objects: want file:DIR"},
 		"DryGrace":     {[]string{"gc", "--dry-run", "--grace=0s"}, "--grace"},
 		"AuditMemory":  {[]string{"audit", "--database=memory:"}, "--objects"},
+		"AuditAlone":   {[]string{"audit", "--repair-unreadable"}, "--repair-unreadable: it goes with --repair"},
 		"AuditAge":     {[]string{"audit", "--safe-age=-1s"}, "--safe-age"},
 		"Database":     {[]string{"delete-repository", "x", "--database=mysql://h"}, "--database"},
 		"DeleteMemory": {[]string{"delete-repository", "x", "--database=memory:"}, "memory"},

@@ -20,6 +20,7 @@ type settings struct {
 	tls       *tls.Config // nil: plain HTTP
 	database  database
 	objects   objects
+	access    access
 	policies  []gc.Policy
 	mirrors   mirrors
 }

@@ -11,10 +11,18 @@ import (
 	"github.com/ocikit/ocikit/staging"
 )
 
+// access is what a command does with what it opens.
+type access int
+
+const (
+	changing access = iota
+	looking         // what is opened is not changed, neither by opening it
+)
+
 // openLasting opens stores that outlive the process, and are there already: what is named by mistake would be empty, and to compare
 // the objects of others with an empty index, or the other way round, finds nothing but damage.
-func (c *storeFlags) openLasting(ctx context.Context, out output) (*stores, error) {
-	var s settings
+func (c *storeFlags) openLasting(ctx context.Context, out output, access access) (*stores, error) {
+	s := settings{access: access}
 	if err := errors.Join(c.parse(&s)...); err != nil {
 		return nil, err
 	}
@@ -29,7 +37,7 @@ func (c *storeFlags) openLasting(ctx context.Context, out output) (*stores, erro
 
 // openIndex opens an index that outlives the process, and is there already, and no objects: what needs none works without, and
 // for those who may not touch any. If none are named, that is no mistake; if some are, the flag has to be right.
-func (c *storeFlags) openIndex(ctx context.Context, out output) (s *stores, err error) {
+func (c *storeFlags) openIndex(ctx context.Context, out output, access access) (s *stores, err error) {
 	flags, settings := *c, settings{}
 	if c.Objects == "" && c.Database != "" && c.Database != memoryURL {
 		flags.Objects = "file:" + c.Data // it is not looked at
@@ -47,7 +55,7 @@ func (c *storeFlags) openIndex(ctx context.Context, out output) (s *stores, err 
 	if settings.database.kind == kindPostgres {
 		err = c.openPostgres(ctx, warnings(out), s, settings.database, newMetrics(staging.NewBudget(0)))
 	} else {
-		err = c.openSQLite(s, settings.database.path)
+		err = c.openSQLite(s, settings.database.path, access)
 	}
 	if err != nil {
 		s.close(nil)

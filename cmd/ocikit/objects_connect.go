@@ -22,7 +22,7 @@ import (
 const defaultRegion = "us-east-1"
 
 // open returns the bucket once it is known that everything that will be asked of it works.
-func (o objects) open(ctx context.Context, log *slog.Logger, m *metrics) (*s3.Objects, error) {
+func (o objects) open(ctx context.Context, log *slog.Logger, access access, m *metrics) (*s3.Objects, error) {
 	client, err := o.client(ctx, m)
 	if err != nil {
 		return nil, err
@@ -30,6 +30,12 @@ func (o objects) open(ctx context.Context, log *slog.Logger, m *metrics) (*s3.Ob
 	bucket, err := s3.New(client, o.bucket, &o.options)
 	if err != nil {
 		return nil, err
+	}
+	if access == looking {
+		if err := bucket.ProbeReading(ctx); err != nil {
+			return nil, o.explain(err)
+		}
+		return bucket, nil
 	}
 	err = bucket.Probe(ctx)
 	if errors.Is(err, s3.ErrNoList) {

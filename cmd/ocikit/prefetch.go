@@ -39,7 +39,7 @@ func (c *prefetchCommand) Run(ctx context.Context, out output, file *configFile)
 	if err := errors.Join(problems...); err != nil {
 		return err
 	}
-	s, err := c.openLasting(ctx, out)
+	s, err := c.openLasting(ctx, out, changing)
 	if err != nil {
 		return err
 	}

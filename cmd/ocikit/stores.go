@@ -140,7 +140,7 @@ func (c *storeFlags) openStores(ctx context.Context, log *slog.Logger, settings 
 	case kindMemory:
 		s.meta = memory.NewMetadata(nil)
 	case kindSQLite:
-		err = c.openSQLite(s, settings.database.path)
+		err = c.openSQLite(s, settings.database.path, settings.access)
 	case kindPostgres:
 		err = c.openPostgres(ctx, log, s, settings.database, m)
 	}
@@ -151,9 +151,9 @@ func (c *storeFlags) openStores(ctx context.Context, log *slog.Logger, settings 
 	case kindMemory:
 		s.objects = memory.NewObjects(nil)
 	case kindFile:
-		s.objects, err = filesystem.New(settings.objects.dir, &filesystem.Options{NoSync: !c.Sync})
+		s.objects, err = filesystem.New(settings.objects.dir, &filesystem.Options{NoSync: !c.Sync, ReadOnly: settings.access == looking})
 	case kindS3:
-		err = c.openS3(ctx, log, s, settings.objects, m)
+		err = c.openS3(ctx, log, s, settings.objects, settings.access, m)
 	}
 	if err != nil {
 		return s, fmt.Errorf("%s: %w", c.blame("objects", c.Objects), err)
@@ -162,11 +162,16 @@ func (c *storeFlags) openStores(ctx context.Context, log *slog.Logger, settings 
 	return s, nil
 }
 
-func (c *storeFlags) openSQLite(s *stores, path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("create the folder of the database: %w", err)
+func (c *storeFlags) openSQLite(s *stores, path string, access access) error {
+	if access == changing {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return fmt.Errorf("create the folder of the database: %w", err)
+		}
 	}
-	meta, err := sqlite.Open(path, &sqlite.Options{NoSync: !c.Sync})
+	meta, err := sqlite.Open(path, &sqlite.Options{NoSync: !c.Sync, ReadOnly: access == looking})
+	if errors.Is(err, sqlite.ErrOlderVersion) {
+		return fmt.Errorf("%w: to look changes nothing; a server of this version brings it up to date when it starts", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -212,10 +217,10 @@ func closePool(pool *pgxpool.Pool) error {
 
 const closeTimeout = 2 * time.Second
 
-func (c *storeFlags) openS3(ctx context.Context, log *slog.Logger, s *stores, o objects, m *metrics) error {
+func (c *storeFlags) openS3(ctx context.Context, log *slog.Logger, s *stores, o objects, access access, m *metrics) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	bucket, err := o.open(ctx, log, m)
+	bucket, err := o.open(ctx, log, access, m)
 	if err != nil {
 		return err
 	}

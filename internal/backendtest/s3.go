@@ -89,6 +89,9 @@ func (s *S3Server) Bucket(t testing.TB) string {
 	return name
 }
 
+// Folder returns where the server keeps a bucket, for tests that damage what is on its disk.
+func (s *S3Server) Folder(bucket string) string { return filepath.Join(s.buckets, bucket) }
+
 func (s *S3Server) client() *s3.Client {
 	return s3.New(s3.Options{
 		BaseEndpoint:     aws.String(s.Endpoint()),

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +90,65 @@ func TestAuditFindsAndRepairsWhatIsPlanted(t *testing.T) {
 		assert.Empty(t, report.Findings)
 		assert.EqualValues(t, len(damages), report.Objects)
 	})
+}
+
+// An object that is damaged on the server's own disk cannot be read, which no answer tells from a server that is ill: an audit tells of it,
+// goes on, and marks it only if it is told to.
+func TestAuditGoesPastWhatIsDamagedOnTheDisk(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]func(t *testing.T, part string){
+		"Flipped": func(t *testing.T, part string) {
+			content, err := os.ReadFile(part)
+			require.NoError(t, err)
+			for i := range 4 {
+				content[len(content)/2+i] ^= 1
+			}
+			require.NoError(t, os.WriteFile(part, content, 0o600))
+		},
+		"Gone": func(t *testing.T, part string) { require.NoError(t, os.Remove(part)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			shared := newBackends(t, backendtest.MinIO(t))
+			replica := shared.start(t, route{})
+			client := newPushClient(replica.URL())
+			a := &auditedBucket{soakStores{shared}}
+			var blobs []*damage
+			for i := range 5 {
+				d := &damage{content: randomBytes(rand.New(rand.NewPCG(78, uint64(i))), 1<<20)}
+				d.name = digest.FromBytes(d.content)
+				require.NoError(t, client.putBlob(t.Context(), "team/app", d.name, bytes.NewReader(d.content), int64(len(d.content))))
+				d.key = a.keyOf(t, d.name)
+				blobs = append(blobs, d)
+			}
+			image := a.pushImage(t, client, blobs)
+			slices.SortFunc(blobs, func(a, b *damage) int { return strings.Compare(a.key, b.key) })
+			bad := blobs[1]
+			parts, err := filepath.Glob(filepath.Join(shared.store.Folder(shared.bucket), filepath.FromSlash(bad.key), "*", "part.1"))
+			require.NoError(t, err)
+			require.Len(t, parts, 1)
+			harm(t, parts[0])
+
+			want := map[gc.AuditKind]int{gc.AuditUnreadable: 1, gc.AuditBroken: 1}
+			for _, flags := range [][]string{nil, {"--repair"}} {
+				report, findings := a.audit(t, flags...)
+				require.Equal(t, want, report.Findings)
+				assert.EqualValues(t, len(blobs), report.Contents, "an audit goes on behind it")
+				assert.Equal(t, bad.key, string(findings[0].Key))
+				assert.NotEmpty(t, findings[0].Reason)
+				assert.Equal(t, image.Digest, findings[1].Manifest)
+				assert.Zero(t, report.Repaired)
+			}
+			report, _ := a.audit(t, "--repair", "--repair-unreadable")
+			require.Equal(t, 1, report.Repaired)
+			require.NoError(t, client.putBlob(t.Context(), "team/app", bad.name, bytes.NewReader(bad.content), int64(len(bad.content))))
+			got, err := client.get(t.Context(), "team/app/blobs/"+bad.name.String())
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(bad.content, got), "the next push heals it")
+			report, _ = a.audit(t)
+			require.Empty(t, report.Findings)
+		})
+	}
 }
 
 // auditedBucket is a bucket past the registry.

@@ -21,6 +21,10 @@ type Options struct {
 
 	// PartSize is the preferred size of a part, in bytes. The default is 4 MiB, the most is 1 GiB.
 	PartSize int64
+
+	// ReadOnly has New leave the folder as it is, which has to be there: nothing is made, tried, or swept. It is for those who
+	// look at what others write.
+	ReadOnly bool
 }
 
 // The limits of parts: any size does, since parts are written in place. A part number costs nothing until it is used.
@@ -46,7 +50,7 @@ type Objects struct {
 }
 
 // New returns the store in the folder dir, which it makes if it is missing. Any number of processes may share the folder.
-// opts may be nil. It fails when the folder cannot be written, or, with [ErrFormat], is of another version.
+// opts may be nil. It fails when the folder cannot be written, unless nothing will be, or, with [ErrFormat], is of another version.
 func New(dir string, opts *Options) (*Objects, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -75,10 +79,16 @@ func open(files files, dir string, opts *Options, now time.Time) (*Objects, erro
 		o.partSize = defaultPartSize
 	}
 	o.buffers.New = func() any { b := make([]byte, 64<<10); return &b }
+	if opts.ReadOnly {
+		if err := o.checkFormat(); err != nil {
+			return nil, classify(err)
+		}
+		return o, nil
+	}
 	if err := o.makeFolders(); err != nil {
 		return nil, classify(err)
 	}
-	if err := o.checkFormat(); err != nil {
+	if err := o.writeFormat(); err != nil {
 		return nil, classify(err)
 	}
 	if err := o.sweep(now); err != nil {
@@ -135,8 +145,8 @@ func syncPath(files files, dir string) error {
 	return nil
 }
 
-// checkFormat proves that the folder can be written, by writing what its format is, and that it is of this version.
-func (o *Objects) checkFormat() error {
+// writeFormat proves that the folder can be written, by writing what its format is, and that it is of this version.
+func (o *Objects) writeFormat() error {
 	temp := o.newTemp()
 	if err := o.writeFile(temp, format); err != nil {
 		return err
@@ -154,7 +164,16 @@ func (o *Objects) checkFormat() error {
 	if err := o.files.remove(temp); err != nil {
 		return err
 	}
+	return o.checkFormat()
+}
+
+// checkFormat proves that the folder is of this version.
+func (o *Objects) checkFormat() error {
+	name := o.format()
 	f, err := o.files.open(name, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: there is no %s", ErrFormat, name)
+	}
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,40 @@ func TestNewMakesTheFolderAndFindsItAgain(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+func TestLookingChangesNothing(t *testing.T) {
+	t.Parallel()
+	dir, key := t.TempDir(), store.NewBlobKey()
+	look := &filesystem.Options{ReadOnly: true}
+	_, err := filesystem.New(dir, look)
+	require.ErrorIs(t, err, filesystem.ErrFormat)
+	made, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, made)
+
+	writer, err := filesystem.New(dir, nil)
+	require.NoError(t, err)
+	require.NoError(t, writer.Put(t.Context(), key, strings.NewReader("kept"), 4))
+	left := filepath.Join(dir, "temp", store.NewID())
+	require.NoError(t, os.WriteFile(left, []byte("of a crash"), 0o600))
+	require.NoError(t, os.Chtimes(left, time.Time{}, time.Now().Add(-48*time.Hour)))
+	before, err := os.Stat(filepath.Join(dir, "temp"))
+	require.NoError(t, err)
+	reader, err := filesystem.New(dir, look)
+	require.NoError(t, err)
+	list, err := reader.List(t.Context(), "", "", 10)
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	require.Equal(t, key, list[0].Key)
+	require.FileExists(t, left)
+	after, err := os.Stat(filepath.Join(dir, "temp"))
+	require.NoError(t, err)
+	require.Equal(t, before.ModTime(), after.ModTime())
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "format"), []byte("another"), 0o600))
+	_, err = filesystem.New(dir, look)
+	require.ErrorIs(t, err, filesystem.ErrFormat)
+}
+
 func TestNewRefusesAFolder(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

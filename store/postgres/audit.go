@@ -59,20 +59,29 @@ func (m *Metadata) MarkContent(ctx context.Context, d digest.Digest, key store.K
 	return len(changed) > 0, err
 }
 
-// Dependents implements [store.Auditor]. It is one statement, and one round trip; its cost grows with the number of dependents.
+// Dependents implements [store.Auditor]. It is one statement, and one round trip; its cost grows with the number of repositories that
+// hold the content, and with the number of dependents in each, but for the latter no further than to the limit.
 func (m *Metadata) Dependents(ctx context.Context, d digest.Digest, after store.ManifestAt, limit int) ([]store.ManifestAt, error) {
-	// The links to the content, and for each a range of each of the indexes by child, and one manifest by its key; sorted.
+	// The links to the content, and for each the beginnings of three ranges, which are in the order of digests: two of the indexes by
+	// child, of which a parent is in one, and one manifest by its key; sorted. A limit for each range keeps the plan from reading and
+	// sorting it whole, which tempts where few manifests refer to most content.
 	return query(ctx, m, "list dependents", `
 		select r.name, p.digest from {schema}.links l
-		cross join lateral (select name from {schema}.repositories where id = l.repository limit 1) r
 		cross join lateral (
-			select parent as digest from {schema}.edges where repository = l.repository and present = $1
-			union
-			select parent from {schema}.edges where repository = l.repository and child = $1 and present is null
-			union
-			select digest from {schema}.manifests where repository = l.repository and digest = $1
+			select name, case when name = $2 then $3 else '' end as floor from {schema}.repositories where id = l.repository limit 1
+		) r
+		cross join lateral (
+			(
+				select parent as digest from {schema}.edges
+				where repository = l.repository and present = $1 and parent > r.floor order by parent limit $4
+			) union all (
+				select parent from {schema}.edges
+				where repository = l.repository and child = $1 and present is null and parent > r.floor order by parent limit $4
+			) union all (
+				select digest from {schema}.manifests where repository = l.repository and digest = $1 and digest > r.floor
+			)
 		) p
-		where l.digest = $1 and (r.name, p.digest) > ($2, $3)
+		where l.digest = $1 and r.name >= $2
 		order by r.name, p.digest limit $4`,
 		[]any{d.String(), after.Repository, after.Digest.String(), max(limit, 0)},
 		func(scan func(...any) error) (at store.ManifestAt, err error) {

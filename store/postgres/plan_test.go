@@ -50,7 +50,7 @@ func (r *recorder) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndDa
 // sorts are parts of the only statements that may sort: what one manifest refers to, the holders of one digest, and what is a page
 // already.
 var sorts = []string{
-	"select child from", "where l.digest = $1 and r.name > $2", "(r.name, p.digest) >", "for update skip locked) locked", "unknown (k) order by k",
+	"select child from", "where l.digest = $1 and r.name > $2", "order by r.name, p.digest", "for update skip locked) locked", "unknown (k) order by k",
 	"group by name", "k.touched <=", "order by l.name, l.digest",
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -200,6 +201,11 @@ func check(m store.Multipart) error {
 // Begun implements [store.Objects]: one ListMultipartUploads, as a rule. Some stores list by whole keys only, others by any
 // prefix; so it asks for the key, and keeps what has it.
 func (o *Objects) Begun(ctx context.Context, key store.Key) ([]store.Multipart, error) {
+	return o.begun(ctx, key, time.Time{})
+}
+
+// begun is Begun of what was begun before a time by the store's clock, or at any.
+func (o *Objects) begun(ctx context.Context, key store.Key, before time.Time) ([]store.Multipart, error) {
 	if !key.Valid() {
 		return nil, nil // nothing could be begun for it
 	}
@@ -211,9 +217,11 @@ func (o *Objects) Begun(ctx context.Context, key store.Key) ([]store.Multipart, 
 		if err != nil {
 			return nil, fmt.Errorf("list multipart uploads of %q: %w", key, classify(ctx, err))
 		}
-		for _, upload := range page.Uploads {
+		for i := range page.Uploads {
+			upload := &page.Uploads[i]
 			m := store.Multipart{Key: key, ID: aws.ToString(upload.UploadId)}
-			if aws.ToString(upload.Key) == *name && m.ID != "" && !slices.Contains(begun, m) {
+			old := before.IsZero() || upload.Initiated != nil && upload.Initiated.Before(before)
+			if aws.ToString(upload.Key) == *name && m.ID != "" && old && !slices.Contains(begun, m) {
 				begun = append(begun, m)
 			}
 		}

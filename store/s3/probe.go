@@ -22,12 +22,21 @@ var ErrNoList = errors.New("the bucket cannot be listed")
 // cleanup bounds the deletion of what a probe has stored.
 const cleanup = 30 * time.Second
 
-// Probe tries once each operation that the store will need, on throw-away keys under [store.UploadPrefix], and returns an error
+// probeParts is the key of the multipart uploads of all probes, since some stores list unfinished ones by exact keys only: so
+// the next probe finds what one that was killed has begun. Probes that meet there do each other no harm: an upload is told by its id,
+// all make the same object, and none reads it.
+const probeParts store.Key = store.ProbePrefix + "parts"
+
+// killed is the age from which a probe's upload is left over: a probe takes seconds, and clocks differ.
+const killed = time.Hour
+
+// Probe tries once each operation that the store will need, on throw-away keys under [store.ProbePrefix], and returns an error
 // of one line that says in words what the bucket lacks. It is for start-up: it finds a wrong setting before the first
 // push does. An error that wraps [ErrNoList] may be logged and gone on with; one that wraps [store.ErrUnavailable] may
-// pass. It deletes what it stored, and says so when it cannot. It takes about ten requests.
+// pass. It deletes what it stored, and says so when it cannot; and it ends multipart uploads of earlier probes that were killed. What
+// those have left as objects an audit finds. It takes about ten requests.
 func (o *Objects) Probe(ctx context.Context) error {
-	p := &probe{objects: o, single: store.NewUploadKey("probe"), parts: store.NewUploadKey("probe")}
+	p := &probe{objects: o, single: store.ProbePrefix + store.Key(store.NewID())}
 	p.object(ctx)
 	if !p.hopeless {
 		p.multipart(ctx)
@@ -35,23 +44,44 @@ func (o *Objects) Probe(ctx context.Context) error {
 	if !p.hopeless {
 		p.lists(ctx)
 	}
+	p.tidy(ctx)
 	p.clean(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("probe bucket %q: %w", *o.bucket, ctx.Err())
-	case len(p.lacks) == 0:
-		return nil
+	return p.result(ctx)
+}
+
+// ProbeReading is Probe of what an audit needs that repairs nothing: it reads and lists, and writes nothing. An error is as Probe's.
+func (o *Objects) ProbeReading(ctx context.Context) error {
+	p := &probe{objects: o}
+	_, err := o.Open(ctx, pinged, 0, -1)
+	if !errors.Is(err, store.ErrObjectUnknown) {
+		p.failed("get an object", "s3:GetObject", err)
 	}
-	return &probeError{bucket: *o.bucket, lacks: p.lacks}
+	if !p.hopeless {
+		p.lists(ctx)
+	}
+	return p.result(ctx)
 }
 
 // probe is one run of Probe.
 type probe struct {
-	objects       *Objects
-	single, parts store.Key
-	stored        []store.Key
-	lacks         []lack
-	hopeless      bool // nothing else would work either
+	objects  *Objects
+	single   store.Key
+	stored   []store.Key
+	left     []store.Multipart // unfinished ones of earlier probes
+	lacks    []lack
+	hopeless bool // nothing else would work either
+}
+
+// result is what was found.
+func (p *probe) result(ctx context.Context) error {
+	bucket := *p.objects.bucket
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("probe bucket %q: %w", bucket, ctx.Err())
+	case len(p.lacks) == 0:
+		return nil
+	}
+	return &probeError{bucket: bucket, lacks: p.lacks}
 }
 
 // lack is what does not work.
@@ -105,7 +135,7 @@ func (p *probe) read(ctx context.Context, key store.Key, offset, length int64, w
 
 // multipart makes an object of one part whose number is not 1: of an upload whose claim was lost, the numbers have gaps.
 func (p *probe) multipart(ctx context.Context) {
-	m, err := p.objects.Begin(ctx, p.parts)
+	m, err := p.objects.Begin(ctx, probeParts)
 	if p.failed("begin a multipart upload", "s3:PutObject", err) {
 		return
 	}
@@ -114,21 +144,22 @@ func (p *probe) multipart(ctx context.Context) {
 	if !p.failed("upload a part", "s3:PutObject", err) {
 		err = p.objects.Complete(ctx, m, []store.Part{part})
 		if !p.failed("complete a multipart upload whose part numbers have gaps", "s3:PutObject", err) {
-			p.stored = append(p.stored, p.parts)
-			if m, err = p.objects.Begin(ctx, p.parts); p.failed("begin a multipart upload", "s3:PutObject", err) {
+			p.stored = append(p.stored, probeParts)
+			if m, err = p.objects.Begin(ctx, probeParts); p.failed("begin a multipart upload", "s3:PutObject", err) {
 				return
 			}
 		}
 	}
 	tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanup)
 	defer cancel()
-	p.failed("abort a multipart upload ("+string(p.parts)+" is left)", "s3:AbortMultipartUpload", p.objects.Abort(tidy, m))
+	p.failed("abort a multipart upload ("+string(probeParts)+" is left)", "s3:AbortMultipartUpload", p.objects.Abort(tidy, m))
 }
 
 // lists tries what only audits and the reaper need.
 func (p *probe) lists(ctx context.Context) {
-	_, list := p.objects.List(ctx, store.UploadPrefix+"probe/", "", 1)
-	_, begun := p.objects.Begun(ctx, p.parts)
+	_, list := p.objects.List(ctx, store.ProbePrefix, "", 1)
+	left, begun := p.objects.begun(ctx, probeParts, time.Now().Add(-killed))
+	p.left = left
 	for _, l := range []lack{
 		{what: "list objects (for audits)", needs: "s3:ListBucket", err: list},
 		{what: "list multipart uploads (for the reaper)", needs: "s3:ListBucketMultipartUploads", err: begun},
@@ -136,6 +167,13 @@ func (p *probe) lists(ctx context.Context) {
 		if p.failed(l.what, l.needs, l.err) {
 			p.lacks[len(p.lacks)-1].soft = !p.hopeless
 		}
+	}
+}
+
+// tidy ends what earlier probes have left.
+func (p *probe) tidy(ctx context.Context) {
+	for _, m := range p.left {
+		_ = p.objects.Abort(ctx, m) // the next probe may succeed
 	}
 }
 

@@ -1,11 +1,16 @@
 package s3_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +18,7 @@ import (
 	signer "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ocikit/ocikit/internal/backendtest"
@@ -40,6 +46,55 @@ func requireNothing(t *testing.T, client *sdk.Client, bucket string) {
 	uploads, err := client.ListMultipartUploads(t.Context(), &sdk.ListMultipartUploadsInput{Bucket: &bucket})
 	require.NoError(t, err)
 	require.Empty(t, uploads.Uploads, "a probe aborts what it began")
+}
+
+func TestProbeEndsUploadsOfEarlierOnesThatWereKilled(t *testing.T) {
+	t.Parallel()
+	onServers(t, func(t *testing.T, server *backendtest.S3Server) {
+		bucket, client := server.Bucket(t), newClient(server, "")
+		proxy := faulttest.NewHTTP(t, server.Endpoint())
+		proxy.Intercept(faulttest.Every(faulttest.Fault{Cut: true}, faulttest.UploadPart, faulttest.AbortMultipartUpload))
+		require.ErrorIs(t, newObjects(t, newClient(server, proxy.URL(), impatient), bucket, nil).Probe(t.Context()), store.ErrUnavailable)
+		begun, err := client.ListMultipartUploads(t.Context(), &sdk.ListMultipartUploadsInput{Bucket: &bucket, Prefix: aws.String(store.ProbePrefix + "parts")})
+		require.NoError(t, err)
+		require.Len(t, begun.Uploads, 1, "it is found by a key that every probe knows")
+
+		require.NoError(t, newObjects(t, client, bucket, nil).Probe(t.Context()))
+		begun, err = client.ListMultipartUploads(t.Context(), &sdk.ListMultipartUploadsInput{Bucket: &bucket, Prefix: begun.Uploads[0].Key})
+		require.NoError(t, err)
+		require.Len(t, begun.Uploads, 1, "a probe leaves alone what may be another's that is under way")
+		later := newReverseProxy(t, server.Endpoint(), func(r *http.Response) {
+			if faulttest.OperationOf(r.Request) == faulttest.ListMultipartUploads {
+				backdate(t, r)
+			}
+		})
+		require.NoError(t, newObjects(t, newClient(server, later), bucket, nil).Probe(t.Context()))
+		requireNothing(t, client, bucket)
+	})
+}
+
+// backdate makes uploads that an answer lists years older.
+func backdate(t *testing.T, r *http.Response) {
+	body, err := io.ReadAll(r.Body)
+	assert.NoError(t, err)
+	body = regexp.MustCompile(`<Initiated>\d{4}`).ReplaceAll(body, []byte("<Initiated>2020"))
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	r.Header.Set("Content-Length", strconv.Itoa(len(body)))
+}
+
+func TestProbesThatMeetDoEachOtherNoHarm(t *testing.T) {
+	t.Parallel()
+	onServers(t, func(t *testing.T, server *backendtest.S3Server) {
+		bucket := server.Bucket(t)
+		var group sync.WaitGroup
+		for range 8 {
+			group.Go(func() {
+				assert.NoError(t, newObjects(t, newClient(server, ""), bucket, nil).Probe(t.Context()))
+			})
+		}
+		group.Wait()
+		requireNothing(t, newClient(server, ""), bucket)
+	})
 }
 
 func TestProbeSaysWhichPermissionIsMissing(t *testing.T) {
@@ -83,6 +138,26 @@ func TestProbeSaysWhichPermissionIsMissing(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestProbeOfReadingWritesNothing(t *testing.T) {
+	t.Parallel()
+	onServers(t, func(t *testing.T, server *backendtest.S3Server) {
+		proxy := faulttest.NewHTTP(t, server.Endpoint())
+		o := newObjects(t, newClient(server, proxy.URL()), server.Bucket(t), prefixed("some/prefix"))
+		require.NoError(t, o.ProbeReading(t.Context()))
+		require.Equal(t, map[faulttest.Operation]int{faulttest.GetObject: 1, faulttest.ListObjectsV2: 1, faulttest.ListMultipartUploads: 1}, proxy.Counts())
+		for operation, want := range map[faulttest.Operation][]string{
+			faulttest.GetObject:            {"get an object: access denied", "s3:GetObject"},
+			faulttest.ListObjectsV2:        {"list objects (for audits): access denied", "s3:ListBucket"},
+			faulttest.ListMultipartUploads: {"list multipart uploads", "s3:ListBucketMultipartUploads"},
+		} {
+			proxy.Intercept(faulttest.Every(faulttest.Fault{Status: http.StatusForbidden, Code: "AccessDenied"}, operation))
+			requireLine(t, o.ProbeReading(t.Context()), want...)
+		}
+		absent := newObjects(t, newClient(server, ""), "absent-bucket", nil)
+		requireLine(t, absent.ProbeReading(t.Context()), "the bucket does not exist")
+	})
 }
 
 // requireLine requires an error of one line that has these words.

@@ -64,28 +64,72 @@ func (m *Metadata) MarkContent(ctx context.Context, d digest.Digest, key store.K
 	})
 }
 
-// Dependents implements [store.Auditor]. It is one statement, whose cost grows with the number of dependents.
+// Dependents implements [store.Auditor]. It is a statement for the repositories that hold the content, whose cost grows with their
+// number, and one for each until the page is full, whose cost grows with the number of dependents in that repository.
 func (m *Metadata) Dependents(ctx context.Context, d digest.Digest, after store.ManifestAt, limit int) ([]store.ManifestAt, error) {
 	return read(ctx, m, "list dependents", func(c *connection) ([]store.ManifestAt, error) {
-		// The links to the content, for each a range of each of the indexes by child, and each parent by its id; sorted.
-		return rows(c, `
-			with dependents (repository, id) as (
-				select l.repository, e.parent from links l
-				cross join edges e on e.repository = l.repository and e.present = ?1 where l.digest = ?1
-				union
-				select l.repository, e.parent from links l
-				cross join edges e on e.repository = l.repository and e.child = ?1 and e.present is null where l.digest = ?1
-				union
-				select l.repository, m.id from links l
-				cross join manifests m on m.repository = l.repository and m.digest = ?1 where l.digest = ?1)
-			select r.name, m.digest from dependents d
-			cross join repositories r on r.id = d.repository
-			cross join manifests m on m.id = d.id
-			where r.name > '/~' and (r.name, m.digest) > (?2, ?3)
-			order by r.name, m.digest limit ?4`,
-			[]any{d, after.Repository, after.Digest, max(limit, 0)}, func(scan func(...any) error) (at store.ManifestAt, err error) {
-				err = scan(&at.Repository, &at.Digest)
-				return at, err
-			})
+		var found []store.ManifestAt
+		for name := after.Repository; ; {
+			holders, err := dependentHolders(c, d, name, limit)
+			if err != nil {
+				return nil, err
+			}
+			for _, h := range holders {
+				if len(found) >= limit {
+					return found, nil
+				}
+				floor := digest.Digest("")
+				if h.name == after.Repository {
+					floor = after.Digest
+				}
+				page, err := dependentsIn(c, d, h, floor, limit-len(found))
+				if err != nil {
+					return nil, err
+				}
+				found = append(found, page...)
+			}
+			if len(holders) < limit || limit <= 0 {
+				return found, nil
+			}
+			name = holders[len(holders)-1].name + "\x00" // the next one there can be
+		}
 	})
+}
+
+// holder is a repository that holds content.
+type holder struct {
+	id   int64
+	name string
+}
+
+// dependentHolders returns the next repositories that hold content, by name, from one on.
+func dependentHolders(c *connection, d digest.Digest, from string, limit int) ([]holder, error) {
+	// The links to the content, and each repository by its id; sorted.
+	return rows(c, `
+		select r.id, r.name from links l cross join repositories r on r.id = l.repository
+		where l.digest = ?1 and r.name > '/~' and r.name >= ?2 order by r.name limit ?3`,
+		[]any{d, from, max(limit, 0)}, func(scan func(...any) error) (h holder, err error) {
+			err = scan(&h.id, &h.name)
+			return h, err
+		})
+}
+
+// dependentsIn returns the next manifests of a repository that refer to content, or are it, by digest.
+func dependentsIn(c *connection, d digest.Digest, in holder, after digest.Digest, limit int) ([]store.ManifestAt, error) {
+	// A range of each of the indexes by child, of which a parent is in one, each parent by its id, and one manifest by its key; sorted, as
+	// the indexes have a parent's id and not its digest. No more of it is kept than the page.
+	return rows(c, `
+		with dependents (id) as (
+			select parent from edges where repository = ?1 and present = ?2
+			union all
+			select parent from edges where repository = ?1 and child = ?2 and present is null
+			union all
+			select id from manifests where repository = ?1 and digest = ?2)
+		select m.digest from dependents d cross join manifests m on m.id = d.id
+		where m.digest > ?3 order by m.digest limit ?4`,
+		[]any{in.id, d, after, limit}, func(scan func(...any) error) (store.ManifestAt, error) {
+			at := store.ManifestAt{Repository: in.name}
+			err := scan(&at.Digest)
+			return at, err
+		})
 }

@@ -14,6 +14,8 @@ import (
 var (
 	// ErrNewerVersion: the file was made by a newer version of the program. [Open] leaves it alone.
 	ErrNewerVersion = errors.New("database is of a newer version")
+	// ErrOlderVersion: the file was made by an earlier version of the program, and Options.ReadOnly leaves it so.
+	ErrOlderVersion = errors.New("database is of an earlier version")
 	// ErrClosed: the call came after Close, or Close came before the call's turn. Nothing has changed.
 	ErrClosed = errors.New("database is closed")
 )

@@ -25,6 +25,10 @@ type Options struct {
 	// the file may be damaged beyond use: for tests, and for what can be had again.
 	NoSync bool
 
+	// ReadOnly is for looking at what others work on: a file that is absent is not made, one of an earlier version is refused with
+	// [ErrOlderVersion] rather than brought up to date, and calls that would change something fail.
+	ReadOnly bool
+
 	// BusyTimeout is how long a call waits for another process's lock before it fails with store.ErrUnavailable.
 	// 0 means 5 s.
 	BusyTimeout time.Duration
@@ -100,7 +104,11 @@ func openWriter(ctx context.Context, path string, o Options) (*writer, error) {
 	if o.NoSync {
 		synchronous = "synchronous(off)"
 	}
-	db, err := openPool(path, o, "journal_mode(wal)", synchronous, "fullfsync(1)", "checkpoint_fullfsync(1)",
+	changes := "query_only(0)"
+	if o.ReadOnly {
+		changes = "query_only(1)"
+	}
+	db, err := openPool(path, o, "journal_mode(wal)", changes, synchronous, "fullfsync(1)", "checkpoint_fullfsync(1)",
 		"cache_size(-16384)",           // KiB
 		"temp_store(memory)",           // what savepoints would put into a file
 		"wal_autocheckpoint(4000)",     // pages
@@ -109,7 +117,7 @@ func openWriter(ctx context.Context, path string, o Options) (*writer, error) {
 		return nil, err
 	}
 	// Processes that open a new file at the same time get into each other's way, in a manner that SQLite does not wait for.
-	if err := patiently(o.BusyTimeout, ctx.Done(), func() error { return migrate(ctx, db) }); err != nil {
+	if err := patiently(o.BusyTimeout, ctx.Done(), func() error { return prepare(ctx, db, o) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate: %w", err), db.Close())
 	}
 	conn, err := connect(ctx, db)
@@ -150,7 +158,12 @@ func openPool(path string, o Options, pragmas ...string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := create(path); err != nil {
+	if !o.ReadOnly {
+		err = create(path)
+	} else {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
 		return nil, err
 	}
 	// As a URI with an absolute path nothing in the name means something to SQLite.

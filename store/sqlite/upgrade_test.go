@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ocikit/ocikit/store"
+	"github.com/ocikit/ocikit/store/sqlite"
 )
 
 // atVersion is a file as an earlier version of the program made it.
@@ -103,4 +104,44 @@ func TestDeletionsByAnEarlierVersionAreKept(t *testing.T) {
 		{Repository: "a", Digest: digest.Digest(deleted), Touched: time.Unix(0, 7).UTC(), Deleted: time.Unix(0, 7).UTC()},
 		{Repository: "a", Digest: digest.Digest(other), Touched: time.Unix(0, 8).UTC()},
 	}, candidates, "what was deleted, was when it was last touched, as far as anybody knows")
+}
+
+func TestLookingChangesNothing(t *testing.T) {
+	t.Parallel()
+	older := atVersion(t, 3)
+	empty := filepath.Join(t.TempDir(), "empty.db")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	newer := atVersion(t, 4, `insert into goose_db_version (version_id, is_applied) values (1000, 1)`)
+	for name, test := range map[string]struct {
+		path string
+		want error
+		says string
+	}{
+		"Older":  {older, sqlite.ErrOlderVersion, "3, and this program wants 4"},
+		"Empty":  {empty, sqlite.ErrOlderVersion, "no schema"},
+		"Newer":  {newer, sqlite.ErrNewerVersion, "1000"},
+		"Absent": {filepath.Join(t.TempDir(), "absent.db"), os.ErrNotExist, "absent.db"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for range 2 {
+				_, err := sqlite.Open(test.path, &sqlite.Options{ReadOnly: true})
+				require.ErrorIs(t, err, test.want)
+				require.ErrorContains(t, err, test.says)
+			}
+			if name == "Absent" {
+				require.NoFileExists(t, test.path)
+			}
+		})
+	}
+	t.Run("Current", func(t *testing.T) {
+		t.Parallel()
+		path := filepath.Join(t.TempDir(), "index.db")
+		require.NoError(t, open(t, path, nil).PutManifest(t.Context(), manifest("team/app", "one", "latest")))
+		m := open(t, path, &sqlite.Options{ReadOnly: true})
+		got, err := m.Manifest(t.Context(), "team/app", store.ManifestRef{Tag: "latest"})
+		require.NoError(t, err)
+		require.Equal(t, "one", string(got.Bytes))
+		require.Error(t, m.PutManifest(t.Context(), manifest("team/app", "two", "latest")))
+	})
 }
