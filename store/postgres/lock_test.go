@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ocikit/ocikit/store"
+	"github.com/ocikit/ocikit/store/postgres"
 )
 
 // acquire takes a connection of the pool for the time of the test.
@@ -164,6 +165,23 @@ func TestManifestThatChangesBetweenLooksIsDeletedWithAllThatItRefersTo(t *testin
 	}, func() { s.sql(t, `commit`) }))
 	require.EqualValues(t, 1, s.sql(t, `select from {schema}.candidates where digest = $1`, layer.Digest.String()),
 		"the reference that came between is to be reviewed, too")
+}
+
+func TestExpiryLeavesTheTagOfARepositoryThatIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	old := manifest("a", "old", "latest")
+	require.NoError(t, s.PutManifest(t.Context(), old))
+	expire := s.stop(t, 2, func(m *postgres.Metadata) error { // it has seen and locked the tag
+		return m.ExpireTag(t.Context(), store.TagExpiry{Repository: "a", Tag: "latest", Digest: old.Manifest.Digest})
+	})
+	require.NoError(t, s.DeleteRepository(t.Context(), "a"))
+	anew := manifest("a", "new", "latest")
+	require.NoError(t, s.PutManifest(t.Context(), anew))
+	require.NoError(t, expire(), "the tag that was seen expires, wherever it is by now")
+	got, err := s.Manifest(t.Context(), "a", store.ManifestRef{Tag: "latest"})
+	require.NoError(t, err, "a tag of the same name in another repository of the same name is another tag")
+	assert.Equal(t, anew.Manifest.Digest, got.Digest)
 }
 
 func TestDeadlockRunsTheTransactionAgain(t *testing.T) {
