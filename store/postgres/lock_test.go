@@ -119,6 +119,30 @@ func TestManifestIsRefusedWhenItsRepositoryIsDeletedWhole(t *testing.T) {
 	require.Empty(t, names, "a manifest that was refused makes no repository")
 }
 
+func TestManifestIsRefusedWhoseLayerComesTooLateToBeHeld(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	late := inline("late")
+	put := manifest("a", "image")
+	put.References = []store.Reference{{Digest: late.Digest}, {Digest: digest.FromString("optional"), Optional: true}}
+	early := put
+	early.AllowMissing = true
+	require.NoError(t, s.PutManifest(t.Context(), early))
+	s.sql(t, `delete from {schema}.edges`)
+	s.begin(t) // another replica, which has made one of the edges, so that the put waits where it has looked for the layer
+	s.sql(t, `insert into {schema}.edges select repository, digest, $1 from {schema}.manifests`, digest.FromString("optional").String())
+	err := s.meet(t, func(ctx context.Context) error { return s.PutManifest(ctx, put) }, func() {
+		require.NoError(t, s.PutContent(t.Context(), "a", late))
+		s.sql(t, `rollback`)
+	})
+	var missing *store.MissingError
+	require.ErrorAs(t, err, &missing, "nothing would keep the layer from being deleted before the manifest is there")
+	require.Equal(t, []digest.Digest{late.Digest}, missing.Digests)
+	require.NoError(t, s.PutManifest(t.Context(), put))
+	var referenced *store.ReferencedError
+	require.ErrorAs(t, s.DeleteContent(t.Context(), "a", late.Digest), &referenced)
+}
+
 func TestTagThatIsDeletedWhileItIsBeingPutIsPut(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
