@@ -226,7 +226,9 @@ func (l looks) decide(candidates []store.Candidate, hold func(string) bool, done
 			if look.link {
 				v.links = append(v.links, linkKey{*look.repository, name})
 			}
-			v.contents = append(v.contents, name)
+			if look.content { // what comes later has a candidate of its own
+				v.contents = append(v.contents, name)
+			}
 		}
 		v.settled = append(v.settled, candidate)
 	}
