@@ -18,7 +18,7 @@ func (s *Session) Alive(life Life, now time.Time) bool {
 	return within(s.Touched, life.Idle) && within(s.Started, life.Total)
 }
 
-// Keys returns every key that the session names, one that it names twice twice.
+// Keys returns every key that the session names. A key is listed once for each place that names it, so it may be there more than once.
 func (s *Session) Keys() []Key {
 	keys := make([]Key, 0, 3+len(s.Tails))
 	for _, key := range []Key{s.Multipart.Key, s.Reserved.Blob, s.Reserved.Tail} {
