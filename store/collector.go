@@ -45,9 +45,10 @@ type Collector interface {
 	// ForgetGarbage deletes the rows of objects that are gone from the store. Keys that are no garbage are passed over.
 	ForgetGarbage(ctx context.Context, keys []Key) error
 
-	// EndSessions ends up to limit sessions that have outlived life, which fences their writers off, and condemns every key
-	// that they name. It returns those that were under way, as they were, so that the caller can abort their multipart
-	// uploads at once; tombstones just go, and count. A page with fewer than limit is the last one.
+	// EndSessions ends up to limit sessions that have outlived life, those that began first, which fences their writers off, and
+	// condemns every key that they name. It returns those that were under way, so that the caller can abort their multipart
+	// uploads at once; tombstones just go, and count. It ends no more of them than [EndTogether] says, since what they consist
+	// of goes with them; Ended.More tells whether another call is needed.
 	EndSessions(ctx context.Context, life Life, limit int) (Ended, error)
 
 	// PreviewSessions tells which sessions EndSessions would end after one, tombstones too, without ending them: up to limit, in
@@ -119,8 +120,9 @@ type Take struct {
 
 // Ended is what EndSessions ended.
 type Ended struct {
-	Sessions   []Session // without their parts
+	Sessions   []Session // as they were, without their parts, hashes and inline bytes
 	Tombstones int
+	More       bool // it stopped at a limit: more may have outlived their lives
 }
 
 // Outlived is a session that has outlived its life.

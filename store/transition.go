@@ -18,7 +18,7 @@ func (s *Session) Alive(life Life, now time.Time) bool {
 	return within(s.Touched, life.Idle) && within(s.Started, life.Total)
 }
 
-// Keys returns every key that the session names, one that it names twice twice.
+// Keys returns every key that the session names. A key is listed once for each place that names it, so it may be there more than once.
 func (s *Session) Keys() []Key {
 	keys := make([]Key, 0, 3+len(s.Tails))
 	for _, key := range []Key{s.Multipart.Key, s.Reserved.Blob, s.Reserved.Tail} {
@@ -30,6 +30,22 @@ func (s *Session) Keys() []Key {
 		keys = append(keys, tail.Key)
 	}
 	return keys
+}
+
+// mostEnded is how many rows of parts and tails may go at once: those of one upload of the largest size.
+const mostEnded = 10_000
+
+// EndTogether returns the first of the sessions, at least one, that end in one transaction: the next one is left out when what those
+// before it consist of is 10,000 parts and tails. Parts are counted by their numbers, of which some may be unused.
+func EndTogether(sessions []Session) []Session {
+	rows := 0
+	for i := range sessions {
+		if rows >= mostEnded {
+			return sessions[:i]
+		}
+		rows += int(sessions[i].LastPart) + len(sessions[i].Tails)
+	}
+	return sessions
 }
 
 // GarbageOf returns what becomes of keys that a session has stopped naming. tails are those that it had, which know their sizes.

@@ -190,16 +190,23 @@ func (m *Metadata) ForgetGarbage(ctx context.Context, keys []store.Key) error {
 // EndSessions implements [store.Collector].
 func (m *Metadata) EndSessions(ctx context.Context, life store.Life, limit int) (ended store.Ended, err error) {
 	err = m.change(ctx, "end sessions", func(now time.Time) error {
-		for _, outlived := range m.outlived(life, store.Outlived{}, limit) {
-			s := m.sessions[outlived.ID]
+		dead := m.outlived(life, store.Outlived{}, limit)
+		sessions := make([]store.Session, len(dead))
+		for i := range dead {
+			sessions[i] = snapshot(m.sessions[dead[i].ID], false)
+			sessions[i].Hash, sessions[i].PartsHash, sessions[i].Inline = nil, nil, nil
+		}
+		together := store.EndTogether(sessions)
+		for _, s := range together {
 			delete(m.sessions, s.ID)
 			if s.State == store.SessionFinished {
 				ended.Tombstones++
 				continue
 			}
 			m.condemn(now, store.GarbageOf(s.Keys(), s.Tails)...)
-			ended.Sessions = append(ended.Sessions, snapshot(s, false))
+			ended.Sessions = append(ended.Sessions, s)
 		}
+		ended.More = len(together) < len(dead) || len(dead) > 0 && len(dead) == limit
 		return nil
 	})
 	return ended, err

@@ -45,9 +45,9 @@ func lifeOf(life store.Life) (idle, total, tombstone any) {
 }
 
 // abandoned is the condition that an upload under way has outlived its life. It is a range of the index by start: few are passed
-// over, those that are old and were touched since. Times are found first, each by itself: compared with a clock that goes on,
-// PostgreSQL would look at all rows. So it might by an end of the range alone, for which it expects a third of them: a beginning tells
-// it that the range is a small one.
+// over, those that are old and were touched since. Two things keep PostgreSQL from reading the whole table instead. The times are
+// computed first, each in a sub-query, since the index is no use for a comparison with a clock that goes on. And the range has a
+// beginning: of a range with an end only, PostgreSQL supposes that it is a third of all rows.
 func abandoned(idle, total string) string {
 	return fmt.Sprintf(`state <> 2 and started >= '-infinity' and started <= (select {now} - least(%[1]s::interval, %[2]s::interval))
 		and (touched <= (select {now} - %[1]s::interval) or started <= (select {now} - %[2]s::interval))`, idle, total)
@@ -226,7 +226,9 @@ func (l looks) decide(candidates []store.Candidate, hold func(string) bool, done
 			if look.link {
 				v.links = append(v.links, linkKey{*look.repository, name})
 			}
-			v.contents = append(v.contents, name)
+			if look.content { // what comes later has a candidate of its own
+				v.contents = append(v.contents, name)
+			}
 		}
 		v.settled = append(v.settled, candidate)
 	}

@@ -264,3 +264,19 @@ func requireGarbage(t *testing.T, s *stage, keys ...store.Key) {
 	}
 	require.ElementsMatch(t, keys, got, "each key is named or garbage")
 }
+
+func TestReviewLeavesContentThatCameAfterItHadLooked(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	content := inline("content")
+	put := manifest("a", "image")
+	put.References, put.AllowMissing = []store.Reference{{Digest: content.Digest}}, true
+	require.NoError(t, s.PutManifest(t.Context(), put))
+	require.NoError(t, s.DeleteManifest(t.Context(), "a", put.Manifest.Digest, nil))
+	collect := s.stopReview(t) // of a candidate that is no content
+	require.NoError(t, s.PutContent(t.Context(), "b", content))
+	require.NoError(t, s.DeleteContent(t.Context(), "b", content.Digest))
+	collect()
+	require.EqualValues(t, 1, s.sql(t, `select from {schema}.contents where digest = $1`, content.Digest.String()),
+		"content that the review has not locked is left to the candidate that it came with")
+}

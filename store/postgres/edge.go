@@ -57,22 +57,24 @@ func (tx *transaction) connect(repository string, parent digest.Digest, children
 
 // presence tells whether a reference is here.
 type presence struct {
-	digest         digest.Digest
-	link, manifest bool
+	digest   digest.Digest
+	link     bool // that an edge holds
+	manifest bool
 }
 
-// presence queues a look for what is here. The links are locked.
-func (tx *transaction) presence(repository string, digests []digest.Digest) *[]presence {
+// presence queues a look for what is here of a manifest's references, which have their edges. What has come since those were made
+// counts as absent: no edge holds it, so that it may be gone again before this transaction ends.
+func (tx *transaction) presence(repository string, parent digest.Digest, digests []digest.Digest) *[]presence {
 	// One row of each table by its key, for each reference. With exists instead, PostgreSQL may read all manifests of the
 	// repository into memory first.
 	return rows(tx, `
 		select d,
 			coalesce((
 				select c.missing is null from {schema}.contents c
-				where c.digest = (select l.digest from {schema}.links l where l.repository = r.id and l.digest = d)), false),
+				where c.digest = (select e.present from {schema}.edges e where e.repository = r.id and e.parent = $2 and e.child = d)), false),
 			coalesce((select true from {schema}.manifests m where m.repository = r.id and m.digest = d), false)
-		from (select (select id from {schema}.repositories where name = $1)) r (id), unnest($2::text[]) d`,
-		[]any{repository, sorted(digests)}, func(scan func(...any) error) (p presence, err error) {
+		from (select (select id from {schema}.repositories where name = $1)) r (id), unnest($3::text[]) d`,
+		[]any{repository, parent.String(), sorted(digests)}, func(scan func(...any) error) (p presence, err error) {
 			err = scan(&p.digest, &p.link, &p.manifest)
 			return p, err
 		})

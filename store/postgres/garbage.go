@@ -95,61 +95,87 @@ func (m *Metadata) ForgetGarbage(ctx context.Context, keys []store.Key) error {
 	return err
 }
 
-// EndSessions implements [store.Collector]. It is two statements if none is due, else four and two for each session that was
-// under way, and three round trips. It never waits for a lock.
+// EndSessions implements [store.Collector]. It is two statements if none is due, else at most five, and at most three round trips. It
+// never waits for a lock.
 func (m *Metadata) EndSessions(ctx context.Context, life store.Life, limit int) (store.Ended, error) {
 	var ended store.Ended
 	err := change(ctx, m, "end sessions", func(ctx context.Context, tx *transaction) error {
 		ended = store.Ended{}
 		idle, total, tombstone := lifeOf(life)
-		type victim struct {
-			id      string
-			state   store.SessionState
-			started time.Time
-		}
 		// A range of an index by start. Locks the rows: whoever writes to one is passed over, and nobody can any more.
-		due := func(dead string, life ...any) *[]victim {
+		due := func(dead string, life ...any) *[]store.Session {
 			return rows(tx, `
 				select id, state, started from {schema}.sessions where `+dead+`
 				order by started, id limit $2 for update skip locked`,
-				append([]any{m.clock(), max(limit, 0)}, life...), func(scan func(...any) error) (v victim, err error) {
-					err = scan(&v.id, &v.state, &v.started)
-					return v, err
+				append([]any{m.clock(), max(limit, 0)}, life...), func(scan func(...any) error) (s store.Session, err error) {
+					err = scan(&s.ID, &s.State, &s.Started)
+					return s, err
 				})
 		}
 		underWay, tombstones := due(abandoned("$3", "$4"), idle, total), due(forgotten("$3"), tombstone)
 		if err := tx.roundTrip(ctx); err != nil {
 			return err
 		}
-		victims := merge(*underWay, *tombstones, limit, func(a, b victim) int {
-			return cmp.Or(a.started.Compare(b.started), cmp.Compare(a.id, b.id))
+		victims := merge(*underWay, *tombstones, limit, func(a, b store.Session) int {
+			return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID))
 		})
 		if len(victims) == 0 {
 			return errNothing
 		}
+		if err := tx.lookAtSessions(ctx, victims); err != nil {
+			return err
+		}
+		together := store.EndTogether(victims)
 		var ids []string
-		var looks []*[]timedSession
-		for _, victim := range victims {
-			ids = append(ids, victim.id)
-			if victim.state == store.SessionFinished {
+		var condemned []store.Garbage
+		for _, session := range together {
+			ids = append(ids, session.ID)
+			if session.State == store.SessionFinished {
 				ended.Tombstones++
 				continue
 			}
-			looks = append(looks, rows(tx, selectSession, []any{m.clock(), victim.id}, scanSession(victim.id)))
+			ended.Sessions = append(ended.Sessions, session)
+			condemned = append(condemned, store.GarbageOf(session.Keys(), session.Tails)...)
 		}
+		ended.More = len(together) < len(victims) || len(victims) == limit
 		// Rows by their keys, which are locked; their parts and tails go with them.
 		tx.exec(`delete from {schema}.sessions where id = any($1)`, ids)
-		if err := tx.roundTrip(ctx); err != nil {
-			return err
-		}
-		for _, look := range looks {
-			session, _ := first(look)
-			ended.Sessions = append(ended.Sessions, session.Session)
-			tx.condemn(store.GarbageOf(session.Keys(), session.Tails))
-		}
+		tx.condemn(condemned)
 		return nil
 	})
 	return ended, err
+}
+
+// lookAtSessions replaces those of the sessions that are under way, and locked, by what is there of them, without parts, hashes and
+// inline bytes. It is one round trip if there are any.
+func (tx *transaction) lookAtSessions(ctx context.Context, sessions []store.Session) error {
+	place := map[string]int{}
+	var ids []string
+	for i := range sessions {
+		if sessions[i].State != store.SessionFinished {
+			place[sessions[i].ID], ids = i, append(ids, sessions[i].ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	// Rows by their keys, and the range of each one's tails.
+	found := rows(tx, `
+		select s.* from unnest($2::text[]) k
+		cross join lateral (select id, `+sessionColumns("k", "null::bytea", "null::bytea", "null::bytea")+` from {schema}.sessions where id = k limit 1) s`,
+		[]any{tx.m.clock(), ids}, func(scan func(...any) error) (store.Session, error) {
+			var id string
+			session, err := scanSession("")(func(columns ...any) error { return scan(append([]any{&id}, columns...)...) })
+			session.ID = id
+			return session.Session, err
+		})
+	if err := tx.roundTrip(ctx); err != nil {
+		return err
+	}
+	for _, session := range *found {
+		sessions[place[session.ID]] = session
+	}
+	return nil
 }
 
 // PreviewSessions implements [store.Collector]. It is one statement, and one round trip.

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ocikit/ocikit/store"
+	"github.com/ocikit/ocikit/store/postgres"
 )
 
 // acquire takes a connection of the pool for the time of the test.
@@ -118,6 +119,30 @@ func TestManifestIsRefusedWhenItsRepositoryIsDeletedWhole(t *testing.T) {
 	require.Empty(t, names, "a manifest that was refused makes no repository")
 }
 
+func TestManifestIsRefusedWhoseLayerComesTooLateToBeHeld(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	late := inline("late")
+	put := manifest("a", "image")
+	put.References = []store.Reference{{Digest: late.Digest}, {Digest: digest.FromString("optional"), Optional: true}}
+	early := put
+	early.AllowMissing = true
+	require.NoError(t, s.PutManifest(t.Context(), early))
+	s.sql(t, `delete from {schema}.edges`)
+	s.begin(t) // another replica, which has made one of the edges, so that the put waits where it has looked for the layer
+	s.sql(t, `insert into {schema}.edges select repository, digest, $1 from {schema}.manifests`, digest.FromString("optional").String())
+	err := s.meet(t, func(ctx context.Context) error { return s.PutManifest(ctx, put) }, func() {
+		require.NoError(t, s.PutContent(t.Context(), "a", late))
+		s.sql(t, `rollback`)
+	})
+	var missing *store.MissingError
+	require.ErrorAs(t, err, &missing, "nothing would keep the layer from being deleted before the manifest is there")
+	require.Equal(t, []digest.Digest{late.Digest}, missing.Digests)
+	require.NoError(t, s.PutManifest(t.Context(), put))
+	var referenced *store.ReferencedError
+	require.ErrorAs(t, s.DeleteContent(t.Context(), "a", late.Digest), &referenced)
+}
+
 func TestTagThatIsDeletedWhileItIsBeingPutIsPut(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -164,6 +189,23 @@ func TestManifestThatChangesBetweenLooksIsDeletedWithAllThatItRefersTo(t *testin
 	}, func() { s.sql(t, `commit`) }))
 	require.EqualValues(t, 1, s.sql(t, `select from {schema}.candidates where digest = $1`, layer.Digest.String()),
 		"the reference that came between is to be reviewed, too")
+}
+
+func TestExpiryLeavesTheTagOfARepositoryThatIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	old := manifest("a", "old", "latest")
+	require.NoError(t, s.PutManifest(t.Context(), old))
+	expire := s.stop(t, 2, func(m *postgres.Metadata) error { // it has seen and locked the tag
+		return m.ExpireTag(t.Context(), store.TagExpiry{Repository: "a", Tag: "latest", Digest: old.Manifest.Digest})
+	})
+	require.NoError(t, s.DeleteRepository(t.Context(), "a"))
+	anew := manifest("a", "new", "latest")
+	require.NoError(t, s.PutManifest(t.Context(), anew))
+	require.NoError(t, expire(), "the tag that was seen expires, wherever it is by now")
+	got, err := s.Manifest(t.Context(), "a", store.ManifestRef{Tag: "latest"})
+	require.NoError(t, err, "a tag of the same name in another repository of the same name is another tag")
+	assert.Equal(t, anew.Manifest.Digest, got.Digest)
 }
 
 func TestDeadlockRunsTheTransactionAgain(t *testing.T) {

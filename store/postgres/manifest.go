@@ -61,7 +61,7 @@ func (m *Metadata) PutManifest(ctx context.Context, put store.ManifestPut) error
 		var here *[]presence
 		required := requiredBy(put)
 		if len(required) > 0 {
-			here = tx.presence(put.Repository, references(required))
+			here = tx.presence(put.Repository, manifest.Digest, references(required))
 		}
 		tags := tx.claimTags(put)
 		if err := tx.roundTrip(ctx); err != nil {

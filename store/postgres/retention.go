@@ -116,25 +116,31 @@ func (m *Metadata) ExpireManifest(ctx context.Context, expiry store.ManifestExpi
 // ExpireTag implements [store.Retention]. It is two statements, and two round trips.
 func (m *Metadata) ExpireTag(ctx context.Context, expiry store.TagExpiry) error {
 	return change(ctx, m, "expire tag", func(ctx context.Context, tx *transaction) error {
+		type lockedTag struct {
+			repository int64
+			expired    bool
+		}
 		// One row by its key, which is locked: nobody moves it from here on.
-		found := values[bool](tx, `
-			select digest = $4 and greatest(pushed, pulled) <= {now} - $5::interval from {schema}.tags
+		found := rows(tx, `
+			select repository, digest = $4 and greatest(pushed, pulled) <= {now} - $5::interval from {schema}.tags
 			where repository = (select id from {schema}.repositories where name = $2) and name = $3 for update`,
-			m.clock(), expiry.Repository, expiry.Tag, expiry.Digest.String(), expiry.Quiet)
+			[]any{m.clock(), expiry.Repository, expiry.Tag, expiry.Digest.String(), expiry.Quiet},
+			func(scan func(...any) error) (tag lockedTag, err error) {
+				err = scan(&tag.repository, &tag.expired)
+				return tag, err
+			})
 		if err := tx.roundTrip(ctx); err != nil {
 			return err
 		}
-		expired, ok := first(found)
+		tag, ok := first(found)
 		switch {
 		case !ok:
 			return store.ErrManifestUnknown
-		case !expired:
+		case !tag.expired:
 			return store.ErrConditionFailed
 		}
-		// One row by its key.
-		tx.exec(`
-			delete from {schema}.tags
-			where repository = (select id from {schema}.repositories where name = $1) and name = $2`, expiry.Repository, expiry.Tag)
+		// One row by its key, which is the one that is locked: the repository's name is not, and may be another one's by now.
+		tx.exec(`delete from {schema}.tags where repository = $1 and name = $2`, tag.repository, expiry.Tag)
 		return nil
 	})
 }

@@ -19,7 +19,7 @@ type stage struct {
 	*postgres.Metadata
 	schema string
 	rival  *pgx.Conn
-	pid    uint32 // of the rival's connection, or of the review that has stopped
+	pid    uint32 // of the rival's connection, or of the call that has stopped
 	watch  *pgxpool.Pool
 }
 
@@ -73,12 +73,22 @@ func (s *stage) meet(t *testing.T, call func(context.Context) error, goOn func()
 // wait for it until it goes on.
 func (s *stage) stopReview(t *testing.T) (goOn func()) {
 	t.Helper()
-	const commit = 3 // the round trip that it stops before
+	const carryOut = 3 // the round trip that it stops before
+	resume := s.stop(t, carryOut, func(m *postgres.Metadata) error {
+		_, err := m.ReviewCandidates(t.Context(), store.Review{Limit: 10})
+		return err
+	})
+	return func() { require.NoError(t, resume()) }
+}
+
+// stop begins a call on a connection of its own, and stops it before a round trip. goOn returns what the call returned.
+func (s *stage) stop(t *testing.T, trip int32, call func(*postgres.Metadata) error) (goOn func() error) {
+	t.Helper()
 	var trips atomic.Int32
 	reached, resume := make(chan struct{}), make(chan struct{})
-	reviewer := open(t, newPool(t, 1, func(config *pgxpool.Config) {
+	m := open(t, newPool(t, 1, func(config *pgxpool.Config) {
 		config.ConnConfig.Tracer = tracer(func() {
-			if trips.Add(1) == commit {
+			if trips.Add(1) == trip {
 				close(reached)
 				<-resume
 			}
@@ -90,18 +100,15 @@ func (s *stage) stopReview(t *testing.T) (goOn func()) {
 	}), &postgres.Options{Schema: s.schema})
 	trips.Store(0)
 	ended := make(chan error, 1)
-	go func() {
-		_, err := reviewer.ReviewCandidates(t.Context(), store.Review{Limit: 10})
-		ended <- err
-	}()
+	go func() { ended <- call(m) }()
 	select {
 	case <-reached:
 	case err := <-ended:
-		require.FailNow(t, "the review must have something to take", "it returned %v", err)
+		require.FailNow(t, "the call must come to that round trip", "it returned %v", err)
 	}
-	return func() {
+	return func() error {
 		close(resume)
-		require.NoError(t, <-ended)
+		return <-ended
 	}
 }
 

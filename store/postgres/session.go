@@ -28,12 +28,15 @@ func (m *Metadata) CreateSession(ctx context.Context, id, repository string, alg
 }
 
 // selectSession reads one row by its key, the range of its tails, and the time, all in one state.
-const selectSession = `
-	select repository, state, version, algorithm, digest, started, touched, reserved_blob, reserved_tail,
-		durable, parts_end, hash, parts_hash, multipart_key, multipart_id, part_size, last_part, inline,
-		(select json_agg(json_build_object('Key', key, 'Size', size) order by ordinal) from {schema}.tails where session = $2),
-		{now}
-	from {schema}.sessions where id = $2`
+var selectSession = `select ` + sessionColumns("$2", "hash", "parts_hash", "inline") + ` from {schema}.sessions where id = $2`
+
+// sessionColumns are what scanSession scans, of the row of an id.
+func sessionColumns(id, hash, partsHash, inline string) string {
+	return fmt.Sprintf(`repository, state, version, algorithm, digest, started, touched, reserved_blob, reserved_tail,
+		durable, parts_end, %[2]s, %[3]s, multipart_key, multipart_id, part_size, last_part, %[4]s,
+		(select json_agg(json_build_object('Key', key, 'Size', size) order by ordinal) from {schema}.tails where session = %[1]s),
+		{now}`, id, hash, partsHash, inline)
+}
 
 // timedSession is a session together with the time at which it was looked at.
 type timedSession struct {

@@ -8,18 +8,22 @@ import (
 	"github.com/ocikit/ocikit/store"
 )
 
-// EndSessions implements [store.Collector]. It is one statement, and three or four for each session that is ended.
+// EndSessions implements [store.Collector]. It is one statement, one for each session that has outlived its life, and one or two
+// more for each that is ended.
 func (m *Metadata) EndSessions(ctx context.Context, life store.Life, limit int) (store.Ended, error) {
 	return write(ctx, m, "end sessions", func(tx *transaction) (ended store.Ended, err error) {
 		dead, err := tx.outlived(tx.now, life, store.Outlived{}, limit)
 		if err != nil {
 			return ended, err
 		}
-		for _, outlived := range dead {
-			session, _, err := tx.session(outlived.ID)
-			if err != nil {
+		sessions := make([]store.Session, len(dead))
+		for i := range dead {
+			if sessions[i], _, err = tx.bareSession(dead[i].ID); err != nil {
 				return ended, err
 			}
+		}
+		together := store.EndTogether(sessions)
+		for _, session := range together {
 			// One row by its key; its parts and tails go with it.
 			if _, err := tx.exec(`delete from sessions where id = ?1`, session.ID); err != nil {
 				return ended, err
@@ -33,6 +37,7 @@ func (m *Metadata) EndSessions(ctx context.Context, life store.Life, limit int) 
 				return ended, err
 			}
 		}
+		ended.More = len(together) < len(dead) || len(dead) > 0 && len(dead) == limit
 		return ended, nil
 	})
 }

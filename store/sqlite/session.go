@@ -143,13 +143,23 @@ func (m *Metadata) DropSession(ctx context.Context, ref store.SessionRef) (store
 
 // session returns a session as its rows are, without its parts.
 func (c *connection) session(id string) (session store.Session, found bool, err error) {
+	return c.selectSession(id, "hash, parts_hash", "inline")
+}
+
+// bareSession is session without hashes and inline bytes.
+func (c *connection) bareSession(id string) (session store.Session, found bool, err error) {
+	return c.selectSession(id, "null, null", "null")
+}
+
+// selectSession reads a session, with some expressions for its hashes and its inline bytes.
+func (c *connection) selectSession(id, hashes, inline string) (session store.Session, found bool, err error) {
 	session.ID = id
 	var started, touched int64
 	var tails []byte
 	// One row by its key, and the range of its tails, all in one state.
 	found, err = c.row(`
 		select repository, state, version, algorithm, digest, started, touched, reserved_blob, reserved_tail,
-			durable, parts_end, hash, parts_hash, multipart_key, multipart_id, part_size, last_part, inline,
+			durable, parts_end, `+hashes+`, multipart_key, multipart_id, part_size, last_part, `+inline+`,
 			(select json_group_array(json_object('Key', key, 'Size', size) order by ordinal)
 				from tails where session = ?1)
 		from sessions where id = ?1`,

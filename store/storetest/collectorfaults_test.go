@@ -40,6 +40,7 @@ func collectorFaults() map[string]metadataFault {
 		"takes what may be written":                     {"Garbage/WaitsLongerWhileWritesMayReachIt", plants(func(m collecting) store.Metadata { return &takesUnfinished{m} })},
 		"ends sessions and forgets their keys":          {"End/OfAnAbandonedUploadCondemnsItsKeys", plants(func(m collecting) store.Metadata { return &endsAndForgets{m} })},
 		"ends sessions that are busy":                   {"End/ComesToWhatIsIdleOnly", plants(func(m collecting) store.Metadata { return &endsBusy{m} })},
+		"ends uploads of any size at once":              {"End/ComesToFewAtOnceThatHaveManyParts", plants(func(m collecting) store.Metadata { return &endsAll{m} })},
 		"drains and keeps no candidates":                {"Drain/LeavesContentToReview", plants(func(m collecting) store.Metadata { return &drainsForGood{m} })},
 		"reads missing content as present":              {"Audit/ReadsMissingContentAsAbsent", plants(func(m collecting) store.Metadata { return &readsMissing{collecting: m} })},
 		"looks for keys place by place":                 {"Audit/NeverCondemnsWhatIsBeingFinished", plants(func(m collecting) store.Metadata { return &looksInTurn{collecting: m, reserved: &sync.Map{}} })},
@@ -200,6 +201,19 @@ func (m *endsAndForgets) EndSessions(ctx context.Context, life store.Life, limit
 	ended, err := m.collecting.EndSessions(ctx, life, limit)
 	for i := range ended.Sessions {
 		err = m.ForgetGarbage(ctx, ended.Sessions[i].Keys())
+	}
+	return ended, err
+}
+
+// endsAll ends sessions however many parts they have.
+type endsAll struct{ collecting }
+
+func (m *endsAll) EndSessions(ctx context.Context, life store.Life, limit int) (ended store.Ended, err error) {
+	for more := true; more && err == nil && len(ended.Sessions)+ended.Tombstones < limit; {
+		var next store.Ended
+		next, err = m.collecting.EndSessions(ctx, life, limit-len(ended.Sessions)-ended.Tombstones)
+		ended.Sessions, ended.Tombstones = append(ended.Sessions, next.Sessions...), ended.Tombstones+next.Tombstones
+		more, ended.More = next.More, next.More
 	}
 	return ended, err
 }

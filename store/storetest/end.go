@@ -19,6 +19,7 @@ func endTests() []metadataTest {
 		{"ComesToTombstones", endTombstones},
 		{"NeverComesToALifeWithoutEnd", endNever},
 		{"ComesInPages", endPages},
+		{"ComesToFewAtOnceThatHaveManyParts", endLarge},
 		{"IsDueWhenASessionHasOutlivedItsLife", endDue},
 	}
 }
@@ -51,7 +52,8 @@ func endAbandoned(t *testing.T, m *index) {
 	ended := m.end(t)
 	require.Zero(t, ended.Tombstones)
 	require.Len(t, ended.Sessions, 1)
-	requireSession(t, want, ended.Sessions[0], "an upload that ends is returned as it was, without its parts")
+	want.Hash, want.PartsHash, want.Inline = nil, nil, nil
+	requireSession(t, want, ended.Sessions[0], "an upload that ends is returned as it was, without its parts, hashes and inline bytes")
 	m.requireEnded(t, id, "a session that has ended is unknown")
 	m.requireGarbage(t, "every key that a session named is condemned", save.Multipart.Key, save.Tail.Key, save.Reserved.Blob)
 	for _, key := range want.Keys() {
@@ -161,12 +163,40 @@ func endPages(t *testing.T, m *index) {
 	for _, want := range []int{3, 3, 1} {
 		ended, err := m.first.EndSessions(t.Context(), sessionLife, 3)
 		require.NoError(t, err)
-		require.Equal(t, want, len(ended.Sessions)+ended.Tombstones, "a page ends up to limit sessions, tombstones too; a short one is the last")
+		require.Equal(t, want, len(ended.Sessions)+ended.Tombstones, "a page ends up to limit sessions, tombstones too")
+		require.Equal(t, want == 3, ended.More, "a page that stopped at its limit is not the last one")
 		sessions, tombstones = sessions+len(ended.Sessions), tombstones+ended.Tombstones
 	}
 	require.Equal(t, []int{3, 4}, []int{sessions, tombstones}, "pages meet each session once")
 	for id := range living {
 		m.requireEnded(t, id, "pages meet each session")
+	}
+}
+
+func endLarge(t *testing.T, m *index) {
+	var want []string
+	for i, last := range []int32{4000, 6000, 1, 10_000, 5000, 4999, 1, 1} {
+		id := m.create(t)
+		s := m.claim(t, id)
+		save := store.Save{ID: id, Version: s.Version, Progress: progressOf(s, 100)}
+		save.LastPart, save.Parts = last, []store.Part{{Number: last, Size: 95, Tag: "a"}}
+		if i == 5 {
+			save.Tail = &store.Tail{Key: s.Reserved.Tail, Size: 5}
+		}
+		require.NoError(t, m.first.SaveSession(t.Context(), save))
+		want = append(want, id)
+		m.clock.Advance(time.Second)
+	}
+	m.clock.Advance(sessionLife.Idle)
+	for _, n := range []int{2, 2, 2, 2} {
+		ended, err := m.first.EndSessions(t.Context(), sessionLife, all)
+		require.NoError(t, err)
+		require.Equal(t, want[:n], endedIDs(ended), "no other session ends with some that have 10,000 parts and tails together")
+		want = want[n:]
+		require.Equal(t, len(want) > 0, ended.More, "what is left is told of")
+		for _, id := range want {
+			m.session(t, id)
+		}
 	}
 }
 

@@ -58,35 +58,38 @@ func betweenRoundTrips(t *testing.T, s scene, open func(t *testing.T, now func()
 	client, rival := newSide(t, gated), newSide(t, gated)
 	beside := gated.Open(t, func() {})
 	m, b := &index{first: beside, last: beside, clock: clock}, newBucket()
-	round, acknowledged := 0, 0
+	round := 0
 	var played plays
-	for _, first := range []*side{client, rival} {
-		for trip, stopped := 1, true; stopped; trip++ {
-			x := newStage(t, m, b, s, round, fmt.Sprint("layer ", round))
-			clock.Advance(grace)
-			round++
-			x.client = client.store
-			calls := map[*side]func() error{
-				client: inTurn(s.client(x)),
-				rival:  inTurn(s.meets(x, &collector{store: rival.store, bucket: b})),
-			}
-			second, who := rival, "client"
-			if first == rival {
-				second, who = client, "collector"
-			}
-			message := fmt.Sprintf("the %s was stopped before round trip %d", who, trip)
-			var waited bool
-			stopped, waited = gated.meet(t, first, trip, calls[first], calls[second], message)
-			require.False(t, waited && first == client && s.rival == nil && !gated.Serial, "no step of a collector waits for a client: %s", message)
-			require.False(t, trip == 1 && !stopped, "a handle must call before ahead of each round trip")
-			x.requireKept(t, message)
-			played.add(x, message)
-			if len(x.promises) > 0 {
-				acknowledged++
+	for _, s := range s.each() {
+		acknowledged := 0
+		for _, first := range []*side{client, rival} {
+			for trip, stopped := 1, true; stopped; trip++ {
+				x := newStage(t, m, b, s, round, fmt.Sprint("layer ", round))
+				clock.Advance(grace)
+				round++
+				x.client = client.store
+				calls := map[*side]func() error{
+					client: inTurn(s.client(x)),
+					rival:  inTurn(s.meets(x, &collector{store: rival.store, bucket: b})),
+				}
+				second, who := rival, "client"
+				if first == rival {
+					second, who = client, "collector"
+				}
+				message := fmt.Sprintf("%s: the %s was stopped before round trip %d", s.name, who, trip)
+				var waited bool
+				stopped, waited = gated.meet(t, first, trip, calls[first], calls[second], message)
+				require.False(t, waited && first == client && s.rival == nil && !gated.Serial, "no step of a collector waits for a client: %s", message)
+				require.False(t, trip == 1 && !stopped, "a handle must call before ahead of each round trip")
+				x.requireKept(t, message)
+				played.add(x, message)
+				if len(x.promises) > 0 {
+					acknowledged++
+				}
 			}
 		}
+		require.Positive(t, acknowledged, "a client is not refused whatever the order: %s", s.name)
 	}
-	require.Positive(t, acknowledged, "a client is not refused whatever the order")
 	played.requireLasting(t, m, b)
 	requireNothingLeft(t, m, b)
 }

@@ -95,31 +95,34 @@ func wrap(what string, err error) error {
 
 // inEveryOrder runs a scene's client and a collector in each order of their calls.
 func inEveryOrder(t *testing.T, m *index, s scene) {
-	b := newBucket()
-	round, acknowledged := 0, 0
+	b, round := newBucket(), 0
 	var played plays
-	orders(len(s.client(&stage{})), len(s.meets(&stage{}, &collector{})), func(order []bool) {
-		x := newStage(t, m, b, s, round, fmt.Sprint("layer ", round))
-		m.clock.Advance(grace)
-		round++
-		c := &collector{store: m.last, bucket: b}
-		client, steps := s.client(x), s.meets(x, c)
-		for _, clients := range order {
-			var call func() error
-			if clients {
-				call, client = client[0], client[1:]
-			} else {
-				call, steps = steps[0], steps[1:]
+	for _, s := range s.each() {
+		acknowledged := 0
+		orders(len(s.client(&stage{})), len(s.meets(&stage{}, &collector{})), func(order []bool) {
+			x := newStage(t, m, b, s, round, fmt.Sprint("layer ", round))
+			m.clock.Advance(grace)
+			round++
+			c := &collector{store: m.last, bucket: b}
+			client, steps := s.client(x), s.meets(x, c)
+			message := s.name + " in the order " + nameOf(order)
+			for _, clients := range order {
+				var call func() error
+				if clients {
+					call, client = client[0], client[1:]
+				} else {
+					call, steps = steps[0], steps[1:]
+				}
+				require.NoError(t, call(), message)
 			}
-			require.NoError(t, call(), "in the order %s", nameOf(order))
-		}
-		x.requireKept(t, nameOf(order))
-		played.add(x, nameOf(order))
-		if len(x.promises) > 0 {
-			acknowledged++
-		}
-	})
-	require.Positive(t, acknowledged, "a client is not refused whatever the order")
+			x.requireKept(t, message)
+			played.add(x, message)
+			if len(x.promises) > 0 {
+				acknowledged++
+			}
+		})
+		require.Positive(t, acknowledged, "a client is not refused whatever the order: %s", s.name)
+	}
 	played.requireLasting(t, m, b)
 	requireNothingLeft(t, m, b)
 }
@@ -159,17 +162,21 @@ func nameOf(order []bool) string {
 	return string(name)
 }
 
-// atOnce runs two of a scene's clients, in repositories of their own that share contents, and two collectors, at once.
+// atOnce runs two of a scene's clients, in repositories of their own that share contents, and two collectors, at once. Of a scene of
+// many clients each gets its turn.
 func atOnce(t *testing.T, m *index, s scene, seeds int) {
 	b := newBucket()
 	var r race
 	var played plays
-	for round := range seeds {
+	each := s.each()
+	for round := range max(seeds, (len(each)+1)/2) {
 		layer := fmt.Sprint("layer ", round)
-		pair := []*stage{newStage(t, m, b, s, 2*round, layer), newStage(t, m, b, s, 2*round+1, layer)}
+		scenes := []scene{each[2*round%len(each)], each[(2*round+1)%len(each)]}
+		pair := []*stage{newStage(t, m, b, scenes[0], 2*round, layer), newStage(t, m, b, scenes[1], 2*round+1, layer)}
 		m.clock.Advance(grace)
 		var calls []func() error
 		for i, x := range pair {
+			s := scenes[i]
 			x.client = m.handle(round + i)
 			if s.crowd {
 				calls = append(calls, s.client(x)...)
@@ -181,9 +188,10 @@ func atOnce(t *testing.T, m *index, s scene, seeds int) {
 		for _, err := range r.run(calls...) {
 			require.NoError(t, err, "clients and collectors at once have errors of the contract only")
 		}
-		for _, x := range pair {
-			x.requireKept(t, fmt.Sprint("at once, round ", round))
-			played.add(x, fmt.Sprint("at once, round ", round))
+		for i, x := range pair {
+			message := fmt.Sprintf("%s at once, round %d", scenes[i].name, round)
+			x.requireKept(t, message)
+			played.add(x, message)
 		}
 	}
 	played.requireLasting(t, m, b)

@@ -21,6 +21,8 @@ type scene struct {
 	prepare func(t *testing.T, x *stage)
 	// client returns the client's calls. Their number is always the same. Typed errors refuse the client, others are returned.
 	client func(x *stage) []func() error
+	// events are clients as well, each of which meets the rest of the scene for itself.
+	events []event
 	// rival returns the calls that meet the client's; nil: a collector's round. Those of a round never wait for a client.
 	rival func(x *stage, c *collector) []func() error
 
@@ -28,6 +30,19 @@ type scene struct {
 	mirrored bool // the repository is one of what was pulled through
 	alone    bool // the repository has no manifest, and goes with what they meet over,
 	kept     bool // unless it has something else, too
+}
+
+// each returns the scene of each client.
+func (s scene) each() []scene {
+	if s.client != nil {
+		return []scene{s}
+	}
+	each := make([]scene, len(s.events))
+	for i, e := range s.events {
+		each[i] = s
+		each[i].name, each[i].client = e.name, e.client
+	}
+	return each
 }
 
 // scenes returns what a client may be doing while a collector works.
@@ -47,6 +62,8 @@ func scenes() []scene {
 		{name: "ManifestPut", prepare: prepareNothing, client: manifestClient, alone: true},
 		{name: "ManifestDelete", prepare: prepareImage, client: deleteClient},
 		{name: "TagMove", prepare: prepareTag, client: tagClient},
+		{name: "TagDelete", prepare: prepareTag, client: tagDeleteClient},
+		{name: "Pulls", prepare: prepareTag, client: pullsClient},
 		{name: "Push", prepare: prepareNothing, client: pushClient, alone: true},
 		{name: "RepositoryDelete", prepare: prepareShared, client: repositoryClient},
 		{name: "PushAfterARepositoryDelete", prepare: prepareDeleted, client: pushAnewClient},
@@ -55,7 +72,7 @@ func scenes() []scene {
 		{name: "Collector", prepare: prepareImage, client: collectorClient},
 		{name: "CollectorOfAnAbandonedUpload", prepare: prepareUpload, client: endClient, alone: true},
 		{name: "CollectorOfADeletedRepository", prepare: prepareDeleted, client: drainClient},
-	}, rivalScenes())
+	}, rivalScenes(), eventScenes())
 }
 
 // stage is where a scene is played: a repository of its own, with a layer that is a candidate.
@@ -67,11 +84,13 @@ type stage struct {
 	repository, other string
 	layer             string // the bytes
 	session           store.Session
-	lost              store.Key // that the layer was under
+	lost              store.Key // that the layer was under, whose object is gone
+	orphan            store.Key // of an object that no row names
 	absent            bool
 
 	mu       sync.Mutex
 	refused  bool
+	healed   bool      // what was lost has been pushed again
 	promises []promise // of what was acknowledged
 }
 
@@ -96,7 +115,7 @@ func newStage(t *testing.T, m *index, b *bucket, s scene, round int, layer strin
 		m.putManifest(t, imageOf(x.repository, "keeper of "+x.repository), "keeper")
 	}
 	s.prepare(t, x)
-	x.promises, x.refused = nil, false
+	x.promises, x.refused, x.healed = nil, false, false
 	return x
 }
 
@@ -137,10 +156,14 @@ func (x *stage) promise(lasts bool, kept func(t *testing.T, message string)) {
 	x.promises = append(x.promises, promise{kept, lasts})
 }
 
-// promiseContent promises that a repository has content, whole; as long as nothing refers to it, for a grace.
+// promiseContent promises that a repository has content, whole; as long as nothing refers to it, for a grace. Nobody can promise the
+// layer whose object is gone, until it is pushed again.
 func (x *stage) promiseContent(name string, d digest.Digest, lasts bool) {
 	x.promise(lasts, func(t *testing.T, message string) {
 		t.Helper()
+		if x.lost != "" && !x.healed && d == x.digest() {
+			return
+		}
 		content, err := x.m.last.Content(t.Context(), name, d)
 		require.NoError(t, err, "content that was acknowledged is there: %s", message)
 		if !content.IsInline() {
@@ -148,6 +171,14 @@ func (x *stage) promiseContent(name string, d digest.Digest, lasts bool) {
 			require.NotContains(t, x.m.garbage(t), content.Key, "content that was acknowledged is not garbage: %s", message)
 		}
 	})
+}
+
+// promisePushed promises content that was pushed just now.
+func (x *stage) promisePushed(name string, d digest.Digest) {
+	x.mu.Lock()
+	x.healed = x.healed || d == x.digest()
+	x.mu.Unlock()
+	x.promiseContent(name, d, false)
 }
 
 // promiseManifest promises that a repository has a manifest and all that it refers to.
@@ -217,7 +248,7 @@ func (x *stage) upload(name, body string) []func() error {
 func (x *stage) finish(s store.Session, name, body string) error {
 	content := store.Content{Digest: digest.FromString(body), Size: int64(len(body)), Key: s.Reserved.Blob}
 	err := x.client.FinishSession(x.ctx, store.Finish{ID: s.ID, Version: s.Version, Content: content})
-	return x.settle(err, func() { x.promiseContent(name, content.Digest, false) }, store.ErrFenced)
+	return x.settle(err, func() { x.promisePushed(name, content.Digest) }, store.ErrFenced)
 }
 
 // put puts a manifest, unless the client was refused before.

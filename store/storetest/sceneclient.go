@@ -93,7 +93,7 @@ func (x *stage) promiseEnd() {
 func inlineClient(x *stage) []func() error {
 	return []func() error{func() error {
 		err := x.client.PutContent(x.ctx, x.repository, text(x.layer))
-		return x.settle(err, func() { x.promiseContent(x.repository, x.digest(), false) })
+		return x.settle(err, func() { x.promisePushed(x.repository, x.digest()) })
 	}}
 }
 
@@ -175,13 +175,18 @@ func deleteClient(x *stage) []func() error {
 	return []func() error{func() error { return x.remove(x.client, "image") }}
 }
 
-// prepareTag leaves two images, one of which has the tag.
+// prepareTag leaves two images, one of which has the tag, and their layer as a candidate.
 func prepareTag(t *testing.T, x *stage) {
+	prepareImages(t, x)
+	require.NoError(t, inTurn(x.upload(x.repository, x.layer))())
+}
+
+// prepareImages leaves the images.
+func prepareImages(t *testing.T, x *stage) {
 	former := x.image(x.repository, "former")
 	former.Tags = []string{"latest"}
 	require.NoError(t, x.put(former))
 	require.NoError(t, x.put(x.image(x.repository, "latter")))
-	require.NoError(t, inTurn(x.upload(x.repository, x.layer))())
 }
 
 // tagClient moves the tag: the image that loses it stays pullable.

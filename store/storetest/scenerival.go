@@ -10,15 +10,14 @@ import (
 	"github.com/ocikit/ocikit/store"
 )
 
-// The scenes in which clients meet something else than a collector's round: a policy, an eviction, an audit, each other.
+// The scenes in which clients meet something else than a collector's round, mostly with such a round at its end: a policy, an eviction, an
+// audit, each other.
 
 func rivalScenes() []scene {
 	return []scene{
 		{name: "PutOfADeletedManifest", prepare: prepareHeld, client: imageClient, rival: settleRival},
 		{name: "PutOfAManifestThatExpires", prepare: prepareImage, client: imageClient, rival: expireRival},
-		{name: "PutOfAnIndexOverAManifestThatExpires", prepare: prepareImage, client: indexClient, rival: expireRival},
 		{name: "PutOfATagThatExpires", prepare: prepareTag, client: tagAgainClient, rival: expireTagRival},
-		{name: "MoveOfATagThatExpires", prepare: prepareTag, client: tagClient, rival: expireTagRival},
 		{name: "PutOfAManifestThatIsEvicted", prepare: prepareImage, client: imageClient, rival: evictRival, mirrored: true},
 		{name: "FinishOfWhatAnAuditLooksAt", prepare: prepareUpload, client: abandonedClient, rival: auditRival},
 		{name: "PushOfLostContent", prepare: prepareLost, client: finishClient, rival: markRival},
@@ -57,13 +56,6 @@ func settleRival(x *stage, c *collector) []func() error {
 			return nil
 		},
 	}, c.calls(x.ctx)...)
-}
-
-// indexClient puts an index that lists the image.
-func indexClient(x *stage) []func() error {
-	return []func() error{func() error {
-		return x.put(indexOf(x.repository, "index of "+x.repository, x.image(x.repository, "image").Manifest.Digest))
-	}}
 }
 
 // outcome is nil where a decision was overtaken, which it was told.
