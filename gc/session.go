@@ -39,5 +39,11 @@ func (c *collector) endSessions(ctx context.Context, limit int, done *Stats) (ga
 	if err := errors.Join(errs...); err != nil {
 		c.options.Logger.DebugContext(ctx, "multipart uploads of sessions that have ended are aborted later", "error", err)
 	}
-	return gainOf(done.Sessions+done.Tombstones, limit), nil
+	switch {
+	case ended.More:
+		return filled, nil
+	case done.Sessions+done.Tombstones > 0:
+		return some, nil
+	}
+	return nothing, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ocikit/ocikit/gc"
 	"github.com/ocikit/ocikit/store"
 )
 
@@ -90,5 +91,28 @@ func TestAbortThatFailsIsCountedAndMadeUpFor(t *testing.T) {
 		require.Equal(t, 1, stats.Multiparts)
 		require.Zero(t, stats.NotAborted)
 		require.Empty(t, w.garbage(t))
+	})
+}
+
+// Uploads of very many parts end one at a time, so that no transaction is large; nobody rests in between.
+func TestLargeUploadsAreEndedOneByOneWithoutARest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		const uploads = 5
+		for range uploads {
+			id := store.NewID()
+			require.NoError(t, w.meta.CreateSession(t.Context(), id, repository, ""))
+			_, err := w.meta.ClaimSession(t.Context(), store.Claim{SessionRef: store.SessionRef{ID: id, Repository: repository}, PartCount: 10_000})
+			require.NoError(t, err)
+		}
+		time.Sleep(24 * time.Hour)
+		stop := running(t, w.index(), w.hookedObjects(), &gc.Options{Pause: time.Hour})
+		time.Sleep(time.Minute)
+		sessions, err := w.meta.PreviewSessions(t.Context(), store.Life{Idle: time.Hour, Total: time.Hour, Tombstone: time.Hour}, store.Outlived{}, uploads)
+		require.NoError(t, err)
+		require.Empty(t, sessions)
+		require.GreaterOrEqual(t, w.count("EndSessions"), uploads, "one call for each upload")
+		stop()
 	})
 }
