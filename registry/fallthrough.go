@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -190,19 +191,9 @@ func (f *FallThrough) Referrers(ctx context.Context, repository string, subject 
 		}
 		found = append(found, more...)
 	}
-	slices.SortStableFunc(found, func(a, b ocispec.Descriptor) int { return compareDigests(a.Digest, b.Digest) })
+	slices.SortStableFunc(found, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
 	found = slices.CompactFunc(found, func(a, b ocispec.Descriptor) bool { return a.Digest == b.Digest })
 	return found[:min(len(found), page.Limit)], nil
-}
-
-func compareDigests(a, b digest.Digest) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // Repositories implements [Lister]: what all of them list.
