@@ -25,14 +25,18 @@ type FallThroughOptions struct {
 	// Mix also looks behind local repositories that exist, for tags that they do not have, and behind sources that fail. Whoever can
 	// push to what lies behind can then put tags beside those that were pushed before it: leave it out unless you trust them all alike.
 	Mix bool
+
+	// Owns reports whether a repository is the local registry's own. Default: whether it has a manifest, if that is a [Local]; else
+	// whether it has tags, or a list of none.
+	Owns func(ctx context.Context, repository string) (bool, error)
 }
 
 // FallThrough is a [Registry] in which the first of several that has something answers: the local one, and then the sources in their
 // order. Everything is written to, and deleted from, the local one only.
 //
-// A repository that exists locally hides those of the same name behind it: tags, lists and referrers are its own alone, so that nobody
-// can slip a tag under a name that is yours (dependency confusion). What is asked for by its digest is what it is, wherever it comes
-// from, and falls through all the same.
+// A repository that is local hides those of the same name behind it: tags, lists and referrers are its own alone, so that nobody
+// can slip a tag under a name that is yours (dependency confusion). It is local from its first manifest on: the blobs of a push that
+// stopped half-way hide nothing. What is asked for by its digest is what it is, wherever it comes from, and falls through all the same.
 //
 // A manifest may be pushed that refers to what only a source has: a client that found a blob there did not upload it. It is linked from
 // the source, or put here, before the manifest is.
@@ -54,6 +58,12 @@ func NewFallThrough(local Registry, sources []Source, opts *FallThroughOptions) 
 	f := &FallThrough{Writer: local, Deleter: local, local: local, sources: slices.Clone(sources)}
 	if opts != nil {
 		f.options = *opts
+	}
+	if f.options.Owns == nil {
+		f.options.Owns = f.isListed
+		if own, ok := local.(*Local); ok {
+			f.options.Owns = own.HasManifest
+		}
 	}
 	return f
 }
@@ -87,16 +97,22 @@ func isUnknown(err error, unknown *Error) bool {
 	return errors.Is(err, unknown) || errors.Is(err, ErrNameUnknown) || errors.Is(err, ErrUnsupported)
 }
 
-// exists reports whether a repository is a local one.
-func (f *FallThrough) exists(ctx context.Context, repository string) (bool, error) {
+// isListed reports whether the local registry knows a repository, as far as every registry can tell.
+func (f *FallThrough) isListed(ctx context.Context, repository string) (bool, error) {
 	_, err := f.local.Tags(ctx, repository, "", 1)
 	if errors.Is(err, ErrNameUnknown) {
 		return false, nil
 	}
+	return err == nil, err
+}
+
+// owns reports whether a repository is a local one.
+func (f *FallThrough) owns(ctx context.Context, repository string) (bool, error) {
+	own, err := f.options.Owns(ctx, repository)
 	if err != nil {
 		return false, fmt.Errorf("look whether %s is local: %w", repository, err)
 	}
-	return true, nil
+	return own, nil
 }
 
 // hides reports whether a repository is a local one, behind which nobody is to look.
@@ -104,7 +120,7 @@ func (f *FallThrough) hides(ctx context.Context, repository string) (bool, error
 	if f.options.Mix {
 		return false, nil
 	}
-	return f.exists(ctx, repository)
+	return f.owns(ctx, repository)
 }
 
 // Blob implements [Reader].
@@ -142,13 +158,30 @@ func (f *FallThrough) Manifest(ctx context.Context, repository string, ref Refer
 // Tags implements [Lister].
 func (f *FallThrough) Tags(ctx context.Context, repository, after string, limit int) ([]string, error) {
 	tags, err := f.local.Tags(ctx, repository, after, limit)
-	if err != nil && !errors.Is(err, ErrNameUnknown) || err == nil && !f.options.Mix {
-		return tags, err
-	}
-	if !f.options.Mix {
-		return behind(f, ErrNameUnknown, true, func(r Registry) ([]string, error) { return r.Tags(ctx, repository, after, limit) })
+	if err != nil && !errors.Is(err, ErrNameUnknown) {
+		return nil, err
 	}
 	known := err == nil
+	if f.options.Mix {
+		return f.allTags(ctx, repository, after, limit, known, tags)
+	}
+	if len(tags) > 0 {
+		return tags, nil
+	}
+	if known {
+		if own, err := f.owns(ctx, repository); own || err != nil {
+			return tags, err
+		}
+	}
+	found, err := behind(f, ErrNameUnknown, true, func(r Registry) ([]string, error) { return r.Tags(ctx, repository, after, limit) })
+	if known && errors.Is(err, ErrNameUnknown) {
+		return tags, nil
+	}
+	return found, err
+}
+
+// allTags returns the tags of all registries together. known are those of the local one, if it knows the repository.
+func (f *FallThrough) allTags(ctx context.Context, repository, after string, limit int, known bool, tags []string) ([]string, error) {
 	var failed error
 	for _, source := range f.sources {
 		more, err := source.Registry.Tags(ctx, repository, after, limit)
@@ -236,7 +269,7 @@ func (f *FallThrough) put(ctx context.Context, repository string, put ManifestPu
 	if len(missing) == 0 || depth == 0 {
 		return receipt, err
 	}
-	// A repository begins with its first link, and hides what is behind it: so nothing is linked before all has been found.
+	// What is linked for a manifest that is then refused is of no use to anybody: so nothing is before all has been found.
 	brings := make([]func() error, len(missing))
 	for i, d := range missing {
 		var found error

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -85,6 +86,94 @@ func TestLocalRepositoryHidesTheNamesBehindIt(t *testing.T) {
 			assert.JSONEq(t, `{"name":"team/app","tags":`+tags+`}`, l.both.send(t, "GET", "/v2/team/app/tags/list", nil).wants(t, http.StatusOK).body)
 			l.both.send(t, "GET", "/v2/team/app/manifests/"+theirs.digest().String(), nil).wants(t, http.StatusOK)
 		})
+	}
+}
+
+func TestRepositoryIsLocalFromItsFirstManifestOn(t *testing.T) {
+	t.Parallel()
+	l := newLayers(t, nil)
+	theirs := l.source.image(t, "team/app", "theirs")
+	l.source.pushManifest(t, "team/app", "v1", theirs)
+	l.source.pushManifest(t, "team/app", "signature", l.source.image(t, "team/app", "s", refersTo(theirs.descriptor(), "application/vnd.example.signature")))
+	ours := l.both.image(t, "team/app", "ours") // whose push stops before its manifest
+	l.both.pushBlob(t, "team/new", "alone")
+	const tags, referrers = "/v2/team/app/tags/list", "/v2/team/app/referrers/"
+	assert.Equal(t, theirs.body, l.both.send(t, "GET", "/v2/team/app/manifests/v1", nil).wants(t, http.StatusOK).body)
+	assert.JSONEq(t, `{"name":"team/app","tags":["signature","v1"]}`, l.both.send(t, "GET", tags, nil).wants(t, http.StatusOK).body)
+	assert.Contains(t, l.both.send(t, "GET", referrers+theirs.digest().String(), nil).wants(t, http.StatusOK).body, "vnd.example.signature")
+	assert.JSONEq(t, `{"name":"team/new","tags":[]}`, l.both.send(t, "GET", "/v2/team/new/tags/list", nil).wants(t, http.StatusOK).body)
+
+	l.both.pushManifest(t, "team/app", "", ours) // under no tag
+	l.both.send(t, "GET", "/v2/team/app/manifests/v1", nil).wants(t, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	assert.JSONEq(t, `{"name":"team/app","tags":[]}`, l.both.send(t, "GET", tags, nil).wants(t, http.StatusOK).body)
+	assert.NotContains(t, l.both.send(t, "GET", referrers+theirs.digest().String(), nil).wants(t, http.StatusOK).body, "vnd.example.signature")
+}
+
+func TestOwnersDecideWhatIsLocal(t *testing.T) {
+	t.Parallel()
+	source := newLocal(nil)
+	origin := serve(t, source, nil)
+	origin.pushManifest(t, "a", "v1", origin.image(t, "a", "x"))
+	wrapped := registry.ReadOnly(newLocal(nil))
+	for name, test := range map[string]struct {
+		local registry.Registry
+		owns  func(context.Context, string) (bool, error)
+		want  error
+	}{
+		"by what it lists": {local: wrapped},
+		"listed":           {local: &fake{unknown: registry.ErrManifestUnknown}, want: registry.ErrManifestUnknown},
+		"own":              {local: wrapped, owns: func(context.Context, string) (bool, error) { return true, nil }, want: registry.ErrManifestUnknown},
+		"not own":          {local: &fake{unknown: registry.ErrManifestUnknown}, owns: func(context.Context, string) (bool, error) { return false, nil }},
+		"who knows": {
+			local: wrapped, owns: func(context.Context, string) (bool, error) { return false, registry.ErrUnavailable }, want: registry.ErrUnavailable,
+		},
+	} {
+		r := registry.NewFallThrough(test.local, []registry.Source{{Registry: source}}, &registry.FallThroughOptions{Owns: test.owns})
+		_, err := r.Manifest(t.Context(), "a", registry.Reference{Tag: "v1"})
+		require.ErrorIs(t, err, test.want, name)
+	}
+}
+
+// counting counts the queries of an index.
+type counting struct {
+	store.Metadata
+	queries atomic.Int64
+}
+
+func (c *counting) Manifest(ctx context.Context, repository string, ref store.ManifestRef) (store.Manifest, error) {
+	c.queries.Add(1)
+	return c.Metadata.Manifest(ctx, repository, ref)
+}
+
+func (c *counting) Tags(ctx context.Context, repository, after string, limit int) ([]string, error) {
+	c.queries.Add(1)
+	return c.Metadata.Tags(ctx, repository, after, limit)
+}
+
+func (c *counting) ManifestRecords(ctx context.Context, repository string, after digest.Digest, limit int) ([]store.ManifestRecord, error) {
+	c.queries.Add(1)
+	return c.Metadata.ManifestRecords(ctx, repository, after, limit)
+}
+
+func TestWhatFallsThroughCostsFewQueriesHere(t *testing.T) {
+	t.Parallel()
+	source := newLocal(nil)
+	origin := serve(t, source, nil)
+	m := origin.image(t, "a", "x")
+	origin.pushManifest(t, "a", "v1", m)
+	index := &counting{Metadata: memory.NewMetadata(nil)}
+	r := registry.NewFallThrough(registry.NewLocal(index, memory.NewObjects(nil), nil), []registry.Source{{Registry: source}}, nil)
+	for name, test := range map[string]struct {
+		ref  registry.Reference
+		want int64
+	}{
+		"tag":    {registry.Reference{Tag: "v1"}, 2},
+		"digest": {registry.Reference{Digest: m.digest()}, 1},
+	} {
+		index.queries.Store(0)
+		_, err := r.Manifest(t.Context(), "a", test.ref)
+		require.NoError(t, err, name)
+		assert.Equal(t, test.want, index.queries.Load(), name)
 	}
 }
 
