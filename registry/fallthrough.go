@@ -68,35 +68,6 @@ func NewFallThrough(local Registry, sources []Source, opts *FallThroughOptions) 
 	return f
 }
 
-// behind returns the first answer of a source; else the first failure, or that it is unknown. What is asked for by name is asked of the
-// next source only if one says that it does not have it: a name that one of them owns must not become another one's while that is
-// down, or refuses. A digest is what it is, wherever it comes from.
-func behind[T any](f *FallThrough, unknown *Error, byName bool, ask func(Registry) (T, error)) (T, error) {
-	var failed error = unknown
-	for _, source := range f.sources {
-		found, err := ask(source.Registry)
-		if err == nil {
-			return found, nil
-		}
-		if isUnknown(err, unknown) {
-			continue
-		}
-		if errors.Is(failed, unknown) {
-			failed = err
-		}
-		if byName && !f.options.Mix {
-			break
-		}
-	}
-	var none T
-	return none, failed
-}
-
-// isUnknown reports whether a source says that it does not have something.
-func isUnknown(err error, unknown *Error) bool {
-	return errors.Is(err, unknown) || errors.Is(err, ErrNameUnknown) || errors.Is(err, ErrUnsupported)
-}
-
 // isListed reports whether the local registry knows a repository, as far as every registry can tell.
 func (f *FallThrough) isListed(ctx context.Context, repository string) (bool, error) {
 	_, err := f.local.Tags(ctx, repository, "", 1)
@@ -129,16 +100,21 @@ func (f *FallThrough) Blob(ctx context.Context, repository string, d digest.Dige
 	if !errors.Is(err, ErrBlobUnknown) {
 		return found, err
 	}
-	return behind(f, ErrBlobUnknown, false, func(r Registry) (Blob, error) { return r.Blob(ctx, repository, d) })
+	return behind(ctx, f, wanted{repository: repository, unknown: ErrBlobUnknown},
+		func(ctx context.Context, r Registry) (Blob, error) { return r.Blob(ctx, repository, d) })
 }
 
-// StatBlob implements [Reader].
+// StatBlob implements [Reader]. Who pushes asks for it, and uploads what is unknown: so it is unknown also where a source fails, or takes
+// long. A local repository asks the sources, too, since that may spare an upload: they learn the digests that are pushed.
 func (f *FallThrough) StatBlob(ctx context.Context, repository string, d digest.Digest) (ocispec.Descriptor, error) {
 	found, err := f.local.StatBlob(ctx, repository, d)
 	if !errors.Is(err, ErrBlobUnknown) {
 		return found, err
 	}
-	return behind(f, ErrBlobUnknown, false, func(r Registry) (ocispec.Descriptor, error) { return r.StatBlob(ctx, repository, d) })
+	return behind(ctx, f, wanted{repository: repository, unknown: ErrBlobUnknown, spare: true},
+		func(ctx context.Context, r Registry) (ocispec.Descriptor, error) {
+			return r.StatBlob(ctx, repository, d)
+		})
 }
 
 // Manifest implements [Reader].
@@ -152,7 +128,8 @@ func (f *FallThrough) Manifest(ctx context.Context, repository string, ref Refer
 			return Manifest{}, errors.Join(failed, err)
 		}
 	}
-	return behind(f, ErrManifestUnknown, ref.Tag != "", func(r Registry) (Manifest, error) { return r.Manifest(ctx, repository, ref) })
+	return behind(ctx, f, wanted{repository: repository, unknown: ErrManifestUnknown, byName: ref.Tag != ""},
+		func(ctx context.Context, r Registry) (Manifest, error) { return r.Manifest(ctx, repository, ref) })
 }
 
 // Tags implements [Lister].
@@ -173,7 +150,8 @@ func (f *FallThrough) Tags(ctx context.Context, repository, after string, limit 
 			return tags, err
 		}
 	}
-	found, err := behind(f, ErrNameUnknown, true, func(r Registry) ([]string, error) { return r.Tags(ctx, repository, after, limit) })
+	found, err := behind(ctx, f, wanted{repository: repository, unknown: ErrNameUnknown, byName: true},
+		func(ctx context.Context, r Registry) ([]string, error) { return r.Tags(ctx, repository, after, limit) })
 	if known && errors.Is(err, ErrNameUnknown) {
 		return tags, nil
 	}
@@ -182,12 +160,12 @@ func (f *FallThrough) Tags(ctx context.Context, repository, after string, limit 
 
 // allTags returns the tags of all registries together. known are those of the local one, if it knows the repository.
 func (f *FallThrough) allTags(ctx context.Context, repository, after string, limit int, known bool, tags []string) ([]string, error) {
-	var failed error
+	nobody := &nobodyError{unknown: ErrNameUnknown}
 	for _, source := range f.sources {
 		more, err := source.Registry.Tags(ctx, repository, after, limit)
 		if err != nil {
-			if !errors.Is(err, ErrNameUnknown) && !errors.Is(err, ErrUnsupported) {
-				failed = errors.Join(failed, err)
+			if !isUnknown(err, ErrNameUnknown) {
+				nobody.note(err)
 			}
 			continue
 		}
@@ -195,10 +173,10 @@ func (f *FallThrough) allTags(ctx context.Context, repository, after string, lim
 		tags = append(tags, more...)
 	}
 	if !known {
-		if failed != nil {
-			return nil, failed
+		if nobody.failed != nil {
+			return nil, nobody.failed
 		}
-		return nil, ErrNameUnknown
+		return nil, nobody.answer()
 	}
 	slices.Sort(tags)
 	tags = slices.Compact(tags)
@@ -214,15 +192,21 @@ func (f *FallThrough) Referrers(ctx context.Context, repository string, subject 
 	if hidden, err := f.hides(ctx, repository); hidden || err != nil {
 		return found, err
 	}
+	var failed error
 	for _, source := range f.sources {
 		more, err := source.Registry.Referrers(ctx, repository, subject, page)
 		if err != nil {
-			if len(found) > 0 || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrDenied) {
-				continue // what is known is better than nothing
+			if !isUnknown(err, ErrNameUnknown) && !isRefusal(err) && failed == nil {
+				failed = err
 			}
-			return nil, err
+			continue
 		}
 		found = append(found, more...)
+	}
+	if len(found) == 0 && failed != nil { // else what is known is better than nothing
+		if own, err := f.owns(ctx, repository); !own || err != nil {
+			return nil, errors.Join(failed, err)
+		}
 	}
 	slices.SortStableFunc(found, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
 	found = slices.CompactFunc(found, func(a, b ocispec.Descriptor) bool { return a.Digest == b.Digest })
