@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/ocikit/ocikit/registry"
 	"github.com/ocikit/ocikit/registry/upstream"
-	"github.com/ocikit/ocikit/store"
 )
 
 // mirrorFlags say where what is not here comes from. Every command that reads through them has them.
@@ -98,7 +96,7 @@ func (o *opened) close() {
 }
 
 // open makes the upstreams' registries over the stores. kept is for what they keep.
-func (c *mirrorFlags) open(m mirrors, s *stores, kept registry.LocalOptions, log *slog.Logger, via string, observe func(upstream.Event)) (*opened, error) {
+func (c *mirrorFlags) open(m mirrors, s *stores, kept registry.LocalOptions, log *slog.Logger, via via, observe func(upstream.Event)) (*opened, error) {
 	o := &opened{registries: map[string]*upstream.Registry{}}
 	if len(m.upstreams) == 0 {
 		return o, nil
@@ -110,7 +108,7 @@ func (c *mirrorFlags) open(m mirrors, s *stores, kept registry.LocalOptions, log
 	for name, settings := range m.upstreams {
 		options := settings.options
 		options.Kept, options.Spool, options.Logger, options.Observe = kept, o.spool, log, observe
-		options.Header = http.Header{"Via": {"1.1 " + via}}
+		options.Forward = via.headers
 		r, err := upstream.New(name, settings.url.String(), s.meta, s.objects, &options)
 		if err != nil {
 			o.close()
@@ -175,27 +173,6 @@ func (m *mirrors) namespace() func(namespace, repository string) (string, bool) 
 		return prefix + repository, ok
 	}
 }
-
-// authorization is what decides about requests.
-type authorization = func(*http.Request, []registry.Access) (func(registry.Access) bool, error)
-
-// refuseOwn also refuses what this process has sent itself: an upstream that leads back here.
-func refuseOwn(via string, next authorization) authorization {
-	return func(r *http.Request, want []registry.Access) (func(registry.Access) bool, error) {
-		for _, value := range r.Header["Via"] {
-			if strings.Contains(value, via) {
-				return nil, registry.ErrDenied.With("this registry is its own upstream")
-			}
-		}
-		if next == nil {
-			return func(registry.Access) bool { return true }, nil
-		}
-		return next(r, want)
-	}
-}
-
-// newVia returns what this process calls itself in Via.
-func newVia() string { return "ocikit-" + store.NewID() }
 
 // describe tells what is pulled through from where.
 func (m *mirrors) describe() []string {

@@ -188,19 +188,3 @@ func TestServePullsThroughFallsThroughAndPrefetches(t *testing.T) {
 	assert.Equal(t, 200, status(t, s.url+"/v2/hub/more/manifests/v1"))
 	s.stop(t)
 }
-
-func TestOwnRequestsComingBackAreRefused(t *testing.T) {
-	t.Parallel()
-	authorize := refuseOwn("ocikit-me", nil)
-	for via, refused := range map[string]bool{"": false, "1.1 ocikit-other": false, "1.1 ocikit-me": true, "1.0 proxy, 1.1 ocikit-me": true} {
-		r := httptest.NewRequest(http.MethodGet, "/v2/", http.NoBody)
-		r.Header.Set("Via", via)
-		allows, err := authorize(r, nil)
-		if refused {
-			require.ErrorIs(t, err, registry.ErrDenied, via)
-		} else {
-			require.NoError(t, err, via)
-			require.True(t, allows(registry.Access{}))
-		}
-	}
-}

@@ -111,7 +111,7 @@ func (c *serveCommand) Run(ctx context.Context, out output, file *configFile) er
 		return err
 	}
 	handler := registry.NewHandler(metrics.count(routed), &registry.HandlerOptions{
-		Authorize:   refuseOwn(via, authorize),
+		Authorize:   via.refuseLoops(authorize),
 		Namespace:   settings.mirrors.namespace(),
 		Observe:     observers(metrics.observe, requestLog(log, c.LogRequests)),
 		Logger:      log,
@@ -121,7 +121,7 @@ func (c *serveCommand) Run(ctx context.Context, out output, file *configFile) er
 	c.limitMemory(settings)
 	c.announce(log, listeners, settings)
 	health := newHealth(log, stores.dependencies)
-	return c.serve(ctx, health, newServers(log, listeners, settings, handler, operatorHandler(metrics, health)))
+	return c.serve(ctx, health, newServers(log, listeners, settings, via.follow(handler), operatorHandler(metrics, health)))
 }
 
 // operatorHandler serves those who watch the registry.

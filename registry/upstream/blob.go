@@ -46,7 +46,7 @@ func (r *Registry) blob(ctx context.Context, name blobName) (registry.Blob, erro
 			}
 			continue
 		}
-		f, first, err := r.join(name)
+		f, first, err := r.join(ctx, name)
 		if err != nil {
 			return registry.Blob{}, err
 		}

@@ -57,7 +57,7 @@ func newRemote(base *url.URL, o *Options) *remote {
 		base: base,
 		client: &auth.Client{
 			Client: &http.Client{Transport: &retry.Transport{
-				Base: guarded{g, o.Header, own, others}, Policy: func() retry.Policy { return policy },
+				Base: guarded{g, o.Header, forwarding{own, o.Forward}, others}, Policy: func() retry.Policy { return policy },
 			}},
 			Header:               http.Header{"User-Agent": {o.UserAgent}},
 			Credential:           only(base.Host, o.Credential),
@@ -72,6 +72,22 @@ func newRemote(base *url.URL, o *Options) *remote {
 			others.CloseIdleConnections()
 		},
 	}
+}
+
+// forwarding adds the headers that a request's context leads to. The request is its own: it was cloned.
+type forwarding struct {
+	http.RoundTripper
+	headers func(ctx context.Context) http.Header
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (t forwarding) RoundTrip(req *http.Request) (*http.Response, error) {
+	if t.headers != nil {
+		for name, values := range t.headers(req.Context()) {
+			req.Header[http.CanonicalHeaderKey(name)] = values
+		}
+	}
+	return t.RoundTripper.RoundTrip(req)
 }
 
 // mayTryAgain reports whether the same request may succeed a moment later. An upstream that says 429 is left alone instead.

@@ -110,7 +110,7 @@ func fly[T any](ctx context.Context, r *Registry, key string, do func(ctx contex
 			return zero, errClosed
 		}
 		defer r.work.Done()
-		ctx, cancel := context.WithTimeout(r.ctx, longestFlight)
+		ctx, cancel := context.WithTimeout(caused{r.ctx, ctx}, longestFlight)
 		defer cancel()
 		return do(ctx)
 	})
@@ -121,6 +121,20 @@ func fly[T any](ctx context.Context, r *Registry, key string, do func(ctx contex
 	case <-ctx.Done():
 		return zero, ctx.Err()
 	}
+}
+
+// caused is the context of work that outlives the request that is its cause, and knows what that one does.
+type caused struct {
+	context.Context
+	cause context.Context
+}
+
+// Value implements [context.Context].
+func (c caused) Value(key any) any {
+	if value := c.Context.Value(key); value != nil {
+		return value
+	}
+	return c.cause.Value(key)
 }
 
 // longestFlight is how long something small may take in all: many answers, each within its own time.
