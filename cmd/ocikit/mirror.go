@@ -29,6 +29,7 @@ type mirrors struct {
 type upstreamSettings struct {
 	url       *url.URL
 	namespace string
+	named     bool // somebody has chosen the namespace
 	options   upstream.Options
 }
 
@@ -149,28 +150,25 @@ func (o *opened) route(m mirrors, local registry.Registry) (registry.Registry, e
 }
 
 // namespace returns what turns the names of mirrors' clients into those that they have here, or nil: below the first route that leads
-// to that upstream, and if there is one, to nothing else.
+// to that upstream and to nothing else. What could be pushed here as well, and came first, would be another registry's image to all
+// clients of the mirror.
 func (m *mirrors) namespace() func(namespace, repository string) (string, bool) {
-	prefixes := map[string]string{}
-	for _, alone := range []bool{true, false} {
-		for _, route := range m.routes {
-			for _, name := range route.To {
-				if name == localName || alone != (len(route.To) == 1) {
-					continue
-				}
-				namespace := m.upstreams[name].namespace
-				if _, ok := prefixes[namespace]; !ok {
-					prefixes[namespace] = strings.TrimPrefix(route.Prefix+"/", "/")
-				}
+	alone := map[string]routeConfig{}
+	for _, route := range m.routes {
+		if name, ok := route.only(); ok {
+			namespace := m.upstreams[name].namespace
+			if _, ok := alone[namespace]; !ok {
+				alone[namespace] = route
 			}
 		}
 	}
-	if len(prefixes) == 0 {
+	if len(m.upstreams) == 0 {
 		return nil
 	}
 	return func(namespace, repository string) (string, bool) {
-		prefix, ok := prefixes[namespace]
-		return prefix + repository, ok
+		route, ok := alone[namespace]
+		name := strings.TrimPrefix(route.Prefix+"/"+repository, "/")
+		return name, ok && m.find(name).Prefix == route.Prefix // else a longer prefix leads elsewhere
 	}
 }
 

@@ -21,6 +21,14 @@ type routeConfig struct {
 	Mix    bool     `yaml:"mix"`
 }
 
+// only returns the upstream that a route leads to, if it leads to nothing else.
+func (r routeConfig) only() (string, bool) {
+	if len(r.To) != 1 || r.To[0] == localName {
+		return "", false
+	}
+	return r.To[0], true
+}
+
 // localName is what routes call the registry itself.
 const localName = "local"
 
@@ -62,8 +70,14 @@ func (m *mirrors) readRoutes(routes []routeConfig) ([]routeConfig, []error) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.upstreams)) {
-		if !slices.ContainsFunc(routes, func(r routeConfig) bool { return slices.Contains(r.To, name) }) {
+		leads := slices.ContainsFunc(routes, func(r routeConfig) bool { return slices.Contains(r.To, name) })
+		alone := slices.ContainsFunc(routes, func(r routeConfig) bool { return slices.Equal(r.To, []string{name}) })
+		switch {
+		case !leads:
 			errs = append(errs, fmt.Errorf("upstreams.%s: no route leads to it: add one to routes, or leave it out", name))
+		case !alone && m.upstreams[name].named:
+			errs = append(errs, fmt.Errorf("upstreams.%s.namespace: %q must lead to this upstream alone, and no route does: add one like "+
+				"{prefix: %s, to: [%s]} to routes, or leave it out", name, m.upstreams[name].namespace, name, name))
 		}
 	}
 	return routes, errs

@@ -65,7 +65,11 @@ func TestMistakesInTheConfigurationFileAreToldWithTheirKeys(t *testing.T) {
 		"twice":           {[]string{hub, "routes: [{to: [hub, hub]}]"}, `routes[0].to: "hub" is there twice`},
 		"local later":     {[]string{hub, "routes: [{to: [hub, local]}]"}, `routes[0].to: "local" must come first`},
 		"namespace":       {[]string{"upstreams: {a: {url: registry.example.com}, b: {url: 'https://registry.example.com/base'}}"}, `upstreams.b.namespace: "registry.example.com" is that of upstreams.a`},
-		"no route":        {[]string{hub, "routes: [{to: [local]}]"}, "upstreams.hub: no route leads to it"},
+		"no way for ns": {
+			[]string{"upstreams: {hub: {url: https://registry.example.com, namespace: docker.io}}", "routes: [{to: [local, hub]}]"},
+			`upstreams.hub.namespace: "docker.io" must lead to this upstream alone, and no route does: add one like {prefix: hub, to: [hub]} to routes`,
+		},
+		"no route": {[]string{hub, "routes: [{to: [local]}]"}, "upstreams.hub: no route leads to it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -138,6 +142,47 @@ func status(t *testing.T, url string) int {
 	require.NoError(t, err)
 	defer response.Body.Close()
 	return response.StatusCode
+}
+
+// What somebody pushed here must not be another registry's image to the clients of a mirror.
+func TestNamespacesLeadToTheirUpstreamAlone(t *testing.T) {
+	t.Parallel()
+	origin := httptest.NewServer(registry.NewHandler(registry.NewLocal(memory.NewMetadata(nil), memory.NewObjects(nil), nil), nil))
+	t.Cleanup(origin.Close)
+	host := strings.TrimPrefix(origin.URL, "http://")
+	for _, repository := range []string{"library/theirs", "library/both", "team/theirs"} {
+		pushImage(t, origin.URL, repository, "v1", "theirs")
+	}
+	for name, test := range map[string]struct {
+		routes string
+		pushed []string
+		want   map[string]int
+	}{
+		"fall-through alone": {
+			"[{to: [local, hub]}]", []string{"library/ours", "library/both"},
+			map[string]int{"library/theirs": 404, "library/ours": 404, "library/both": 404},
+		},
+		"a way of its own": {
+			"[{prefix: hub, to: [hub]}, {to: [local, hub]}]", []string{"library/ours"},
+			map[string]int{"library/theirs": 200, "library/ours": 404, "library/both": 200},
+		},
+		"a way that is left": {
+			"[{prefix: hub, to: [hub]}, {prefix: hub/team, to: [local, hub]}, {to: [local]}]", []string{"hub/team/ours", "hub/team/theirs"},
+			map[string]int{"library/theirs": 200, "team/ours": 404, "team/theirs": 404},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, "--data", t.TempDir(), "--config", configFileOf(t, "upstreams: {hub: {url: '"+origin.URL+"'}}", "routes: "+test.routes))
+			for _, repository := range test.pushed {
+				pushImage(t, s.url, repository, "v1", "ours")
+			}
+			for repository, want := range test.want {
+				assert.Equal(t, want, status(t, s.url+"/v2/"+repository+"/manifests/v1?ns="+host), repository)
+			}
+			s.stop(t)
+		})
+	}
 }
 
 func TestServePullsThroughFallsThroughAndPrefetches(t *testing.T) {
