@@ -123,12 +123,11 @@ func (f *FallThrough) Manifest(ctx context.Context, repository string, ref Refer
 	if !errors.Is(err, ErrManifestUnknown) {
 		return found, err
 	}
-	if ref.Tag != "" {
-		if hidden, failed := f.hides(ctx, repository); hidden || failed != nil {
-			return Manifest{}, errors.Join(failed, err)
-		}
+	w, err := f.wantManifest(ctx, repository, ref)
+	if err != nil {
+		return Manifest{}, err
 	}
-	return behind(ctx, f, wanted{repository: repository, unknown: ErrManifestUnknown, byName: ref.Tag != ""},
+	return behind(ctx, f, w,
 		func(ctx context.Context, r Registry) (Manifest, error) { return r.Manifest(ctx, repository, ref) })
 }
 

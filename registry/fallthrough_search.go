@@ -20,6 +20,35 @@ type wanted struct {
 	spare      bool   // only to spare the client an upload
 }
 
+// wantManifest fails if nobody is to look for a manifest behind the local registry.
+func (f *FallThrough) wantManifest(ctx context.Context, repository string, ref Reference) (wanted, error) {
+	w := wanted{repository: repository, unknown: ErrManifestUnknown, byName: ref.Tag != ""}
+	if !w.byName {
+		return w, nil
+	}
+	hidden, err := f.hides(ctx, repository)
+	if hidden {
+		err = ErrManifestUnknown.With("%s; it is a local one, which hides what is behind it", ErrManifestUnknown.Message)
+	}
+	return w, err
+}
+
+// Search asks the sources for the manifest that ref names in a repository, as Manifest does for what the local registry does not have: in
+// their order, until ask returns nil or it is not for the next one to answer. It is for what else can be done with a manifest than
+// reading it, where the same source is to be asked. It fails with ErrManifestUnknown, also where a local repository hides the
+// sources, else with what the first one said that could not be asked, or refused.
+func (f *FallThrough) Search(ctx context.Context, repository string, ref Reference, ask func(source Registry) error) error {
+	w, err := f.wantManifest(ctx, repository, ref)
+	if err != nil {
+		return err
+	}
+	_, nobody := search(f, w, func(source Source) (struct{}, error) { return struct{}{}, ask(source.Registry) })
+	if nobody != nil {
+		return nobody.reason()
+	}
+	return nil
+}
+
 // behind returns the first answer of a source. Where none has one, it is unknown, also where a source refuses: that is what registries say
 // to strangers of what they do not have, and clients give up at it. A source that fails makes it unknown only where that misleads
 // nobody: in a local repository, and for what spares an upload. Else the failure is told.

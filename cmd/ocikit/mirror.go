@@ -120,10 +120,10 @@ func (c *mirrorFlags) open(m mirrors, s *stores, kept registry.LocalOptions, log
 	return o, nil
 }
 
-// route returns the registry that all names lead to.
-func (o *opened) route(m mirrors, local registry.Registry) (registry.Registry, error) {
+// route returns what all names lead to; nil if there are no upstreams, and all is local.
+func (o *opened) route(m mirrors, local registry.Registry) (*registry.Route, error) {
 	if len(o.registries) == 0 {
-		return local, nil
+		return nil, nil //nolint:nilnil // there is none
 	}
 	var children []registry.Child
 	for _, route := range m.routes {
@@ -152,7 +152,10 @@ func (o *opened) route(m mirrors, local registry.Registry) (registry.Registry, e
 // namespace returns what turns the names of mirrors' clients into those that they have here, or nil: below the first route that leads
 // to that upstream and to nothing else. What could be pushed here as well, and came first, would be another registry's image to all
 // clients of the mirror.
-func (m *mirrors) namespace() func(namespace, repository string) (string, bool) {
+func (m *mirrors) namespace(routes *registry.Route) func(namespace, repository string) (string, bool) {
+	if routes == nil {
+		return nil
+	}
 	alone := map[string]routeConfig{}
 	for _, route := range m.routes {
 		if name, ok := route.only(); ok {
@@ -162,13 +165,11 @@ func (m *mirrors) namespace() func(namespace, repository string) (string, bool) 
 			}
 		}
 	}
-	if len(m.upstreams) == 0 {
-		return nil
-	}
 	return func(namespace, repository string) (string, bool) {
 		route, ok := alone[namespace]
 		name := strings.TrimPrefix(route.Prefix+"/"+repository, "/")
-		return name, ok && m.find(name).Prefix == route.Prefix // else a longer prefix leads elsewhere
+		child, _ := routes.Child(name)
+		return name, ok && child.Prefix == route.Prefix // else a longer prefix leads elsewhere
 	}
 }
 

@@ -185,6 +185,40 @@ func TestNamespacesLeadToTheirUpstreamAlone(t *testing.T) {
 	}
 }
 
+// What is prefetched is what would be pulled through: no image comes from an upstream whose turn it is not.
+func TestPrefetchGoesOnAndFollowsTheRules(t *testing.T) {
+	t.Parallel()
+	newOrigin := func(repositories ...string) string {
+		origin := httptest.NewServer(registry.NewHandler(registry.NewLocal(memory.NewMetadata(nil), memory.NewObjects(nil), nil), nil))
+		t.Cleanup(origin.Close)
+		for _, repository := range repositories {
+			pushImage(t, origin.URL, repository, "v1", "layer of "+repository)
+		}
+		return origin.URL
+	}
+	first, second := newOrigin("team/one", "team/ours"), newOrigin("team/one", "team/two")
+	file := configFileOf(t, "data: "+t.TempDir(),
+		"upstreams: {first: {url: '"+first+"'}, second: {url: '"+second+"'}, down: {url: 'http://"+tooltest.FreeAddress(t)+"'}}",
+		"routes:",
+		"  - {to: [local, first, second]}",
+		"  - {prefix: second, to: [second]}",
+		"  - {prefix: home, to: [local]}",
+		"  - {prefix: down, to: [local, down, second]}")
+	pushImage(t, second, "two", "v1", "what another upstream may own")
+	s := start(t, "--config", file)
+	pushImage(t, s.url, "team/ours", "v2", "ours")
+	s.stop(t)
+	stdout, stderr, code := ended(t, nil, "prefetch", "--config", file, "down/two:v1", "team/none:v1", "team/ours:v1", "home/x:v1",
+		"team/one:v1", "team/two:v1", "second/team/two:v1")
+	assert.Equal(t, 1, code)
+	assert.Equal(t, "team/one:v1 is here\nteam/two:v1 is here\nsecond/team/two:v1 is here\n", stdout)
+	for _, want := range []string{
+		"down/two:v1: ", "does not answer", "team/none:v1: ", "team/ours:v1: ", "hides what is behind it", "home/x:v1: no route leads from there",
+	} {
+		assert.Contains(t, stderr, want)
+	}
+}
+
 func TestServePullsThroughFallsThroughAndPrefetches(t *testing.T) {
 	t.Parallel()
 	origin := httptest.NewServer(registry.NewHandler(registry.NewLocal(memory.NewMetadata(nil), memory.NewObjects(nil), nil), nil))

@@ -106,13 +106,17 @@ func (c *serveCommand) Run(ctx context.Context, out output, file *configFile) er
 	}
 	defer upstreams.close()
 	metrics.watchSpool(upstreams.spool)
-	routed, err := upstreams.route(settings.mirrors, registry.NewLocal(stores.meta, stores.objects, &options))
+	var all registry.Registry = registry.NewLocal(stores.meta, stores.objects, &options)
+	routes, err := upstreams.route(settings.mirrors, all)
 	if err != nil {
 		return err
 	}
-	handler := registry.NewHandler(metrics.count(routed), &registry.HandlerOptions{
+	if routes != nil {
+		all = routes
+	}
+	handler := registry.NewHandler(metrics.count(all), &registry.HandlerOptions{
 		Authorize:   via.refuseLoops(authorize),
-		Namespace:   settings.mirrors.namespace(),
+		Namespace:   settings.mirrors.namespace(routes),
 		Observe:     observers(metrics.observe, requestLog(log, c.LogRequests)),
 		Logger:      log,
 		BasePath:    settings.basePath,
