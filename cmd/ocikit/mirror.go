@@ -123,7 +123,7 @@ func (c *mirrorFlags) open(m mirrors, s *stores, kept registry.LocalOptions, log
 // route returns what all names lead to; nil if there are no upstreams, and all is local.
 func (o *opened) route(m mirrors, local registry.Registry) (*registry.Route, error) {
 	if len(o.registries) == 0 {
-		return nil, nil //nolint:nilnil // there is none
+		return nil, nil
 	}
 	var children []registry.Child
 	for _, route := range m.routes {

@@ -92,11 +92,16 @@ func (m *mirrors) refuseLoops(listening net.Addr, externalURL string) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.upstreams)) {
 		u := m.upstreams[name].url
-		if external.Host != "" && strings.EqualFold(u.Hostname()+":"+portOf(u), external.Hostname()+":"+portOf(external)) || listensAt(listening, u) {
+		if external.Host != "" && isSame(u, external) || listensAt(listening, u) {
 			errs = append(errs, fmt.Errorf("upstreams.%s.url: %s is this registry itself: name another one", name, u))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isSame reports whether two URLs lead to the same registry: a host may have several, each below a path.
+func isSame(a, b *url.URL) bool {
+	return strings.EqualFold(a.Hostname()+":"+portOf(a), b.Hostname()+":"+portOf(b)) && strings.TrimRight(a.Path, "/") == strings.TrimRight(b.Path, "/")
 }
 
 // listensAt reports whether a URL leads to where this process listens, as far as names that every machine knows tell.

@@ -44,6 +44,12 @@ func TestMistakesInTheConfigurationFileAreToldWithTheirKeys(t *testing.T) {
 		"kind":            {[]string{"upstreams: {hub: {url: [x]}}"}, "upstreams.hub.url: a value of another kind"},
 		"upstreams":       {[]string{"upstreams: [x]"}, "upstreams: want names"},
 		"upstream":        {[]string{"upstreams: {hub: x}"}, "upstreams.hub: want keys"},
+		"upstream twice":  {[]string{"upstreams:", "  hub: {url: x}", "  hub: {url: y}"}, `upstreams: mapping key "hub" already defined at line 2`},
+		"key twice":       {[]string{"upstreams:", "  hub: {url: x, url: y}"}, `upstreams.hub: mapping key "url" already defined at line 2`},
+		"route's key":     {[]string{hub, "routes: [{to: [hub], to: [hub]}]"}, `routes[0]: mapping key "to" already defined at line 2`},
+		"route":           {[]string{hub, "routes: [hub]"}, "routes[0]: want keys and values"},
+		"alias":           {[]string{"upstreams: {a: {url: x, namespace: &n name}, b: {url: y, tag-age: *n}}"}, "upstreams.b.tag-age: want a duration"},
+		"endless alias":   {[]string{"upstreams: {a: {allow: &l [x, *l]}}"}, "upstreams.a.allow: "},
 		"name":            {[]string{"upstreams: {Hub: {url: x}}"}, "upstreams.Hub: want a name"},
 		"local":           {[]string{"upstreams: {local: {url: x}}"}, "upstreams.local: want a name"},
 		"url":             {[]string{"upstreams: {hub: {url: 'ftp://x'}}"}, "upstreams.hub.url: "},
@@ -90,9 +96,25 @@ func TestUpstreamThatIsThisRegistryIsRefused(t *testing.T) {
 		assert.Equal(t, 1, status)
 		assert.Contains(t, stderr, "upstreams.hub.url: http://"+host+":"+port+" is this registry itself")
 	}
-	requireRefused(t, nil, []string{
-		"--data", t.TempDir(), "--external-url=https://registry.example.com", "--upstream=hub=https://registry.example.com",
-	}, "is this registry itself")
+	for external, address := range map[string]string{
+		"https://registry.example.com":  "https://Registry.example.com:443/v2/",
+		"https://example.com/registry/": "https://example.com/registry",
+	} {
+		requireRefused(t, nil, []string{"--data", t.TempDir(), "--external-url=" + external, "--upstream=hub=" + address}, "is this registry itself")
+	}
+}
+
+func TestConfigurationMayNameWhatStandsInItTwice(t *testing.T) {
+	t.Parallel()
+	s := start(t, "--data", t.TempDir(), "--external-url=https://example.com/registry", "--config", configFileOf(t,
+		"upstreams:",
+		"  a: &a {url: &url https://example.com/other, tag-age: 5m, allow: &allow [team/*]}",
+		"  b: {<<: *a, namespace: b}",
+		"  c: {url: *url, allow: *allow, namespace: c}"))
+	s.stop(t)
+	for _, want := range []string{"a=https://example.com/other", "b=https://example.com/other", "c=https://example.com/other"} {
+		assert.Contains(t, s.log(), want)
+	}
 }
 
 func TestFlagsAndEnvironmentOverrideTheFile(t *testing.T) {
