@@ -44,7 +44,7 @@ type FallThrough struct {
 	Writer
 	Deleter
 	local   Registry
-	sources []Source
+	sources []*source
 	options FallThroughOptions
 }
 
@@ -55,7 +55,10 @@ func NewFallThrough(local Registry, sources []Source, opts *FallThroughOptions) 
 	if local == nil {
 		local = nowhere{}
 	}
-	f := &FallThrough{Writer: local, Deleter: local, local: local, sources: slices.Clone(sources)}
+	f := &FallThrough{Writer: local, Deleter: local, local: local}
+	for _, each := range sources {
+		f.sources = append(f.sources, &source{Source: each})
+	}
 	if opts != nil {
 		f.options = *opts
 	}

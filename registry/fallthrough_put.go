@@ -51,7 +51,7 @@ type bringing struct {
 }
 
 // kind is what a manifest refers to: how a source is asked for it.
-type kind func(b *bringing, ctx context.Context, source Source, d digest.Digest) (bring, error)
+type kind func(b *bringing, ctx context.Context, source *source, d digest.Digest) (bring, error)
 
 // kindsIn returns as what each thing is looked for that a manifest refers to. Layers and configurations are blobs, and asking for them as
 // manifests would be a request upstream for each. What an index calls by a type that is not known may be either.
@@ -94,14 +94,14 @@ func (b *bringing) find(ctx context.Context, d digest.Digest) (bring, error) {
 	return nil, fmt.Errorf("look for %s behind: %w", d, failed)
 }
 
-func (b *bringing) blob(ctx context.Context, source Source, d digest.Digest) (bring, error) {
+func (b *bringing) blob(ctx context.Context, source *source, d digest.Digest) (bring, error) {
 	asking, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_, err := source.Registry.StatBlob(asking, b.repository, d)
 	return func(ctx context.Context) error { return source.Link(ctx, b.repository, d, b.repository) }, err
 }
 
-func (b *bringing) manifest(ctx context.Context, source Source, d digest.Digest) (bring, error) {
+func (b *bringing) manifest(ctx context.Context, source *source, d digest.Digest) (bring, error) {
 	asking, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	manifest, err := source.Registry.Manifest(asking, b.repository, Reference{Digest: d})

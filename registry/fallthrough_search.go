@@ -5,12 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // patience is how long a source is waited for where a client can do without: it uploads what it could have skipped, and its push to a
 // local repository does not hang with an upstream.
 const patience = 5 * time.Second
+
+// restTime is how long a source that has failed is not asked for what clients can do without: else a push would wait for it layer after
+// layer.
+const restTime = 30 * time.Second
+
+var errResting = ErrUnavailable.With("it has failed a moment ago")
+
+// source is one behind the local registry.
+type source struct {
+	Source
+	rests atomic.Int64 // until then, in nanoseconds of Unix time
+}
+
+func (s *source) rest() { s.rests.Store(time.Now().Add(restTime).UnixNano()) }
+
+func (s *source) isResting() bool { return time.Now().UnixNano() < s.rests.Load() }
 
 // wanted is something that the local registry does not have.
 type wanted struct {
@@ -42,7 +59,7 @@ func (f *FallThrough) Search(ctx context.Context, repository string, ref Referen
 	if err != nil {
 		return err
 	}
-	_, nobody := search(f, w, func(source Source) (struct{}, error) { return struct{}{}, ask(source.Registry) })
+	_, nobody := search(f, w, func(s *source) (struct{}, error) { return struct{}{}, ask(s.Registry) })
 	if nobody != nil {
 		return nobody.reason()
 	}
@@ -53,10 +70,18 @@ func (f *FallThrough) Search(ctx context.Context, repository string, ref Referen
 // to strangers of what they do not have, and clients give up at it. A source that fails makes it unknown only where that misleads
 // nobody: in a local repository, and for what spares an upload. Else the failure is told.
 func behind[T any](ctx context.Context, f *FallThrough, w wanted, ask func(context.Context, Registry) (T, error)) (T, error) {
-	found, nobody := search(f, w, func(source Source) (T, error) {
+	found, nobody := search(f, w, func(s *source) (T, error) {
+		if w.spare && s.isResting() {
+			var none T
+			return none, errResting
+		}
 		asking, stop := f.impatient(ctx, w)
 		defer stop()
-		return ask(asking, source.Registry)
+		found, err := ask(asking, s.Registry)
+		if err != nil && ctx.Err() == nil && !isUnknown(err, w.unknown) && !isRefusal(err) {
+			s.rest()
+		}
+		return found, err
 	})
 	switch {
 	case nobody == nil:
@@ -100,7 +125,7 @@ func (f *FallThrough) impatient(ctx context.Context, w wanted) (asking context.C
 // search asks the sources, in their order, until one has what is wanted. What is asked for by name is asked of the next one only if one
 // says that it does not have it, unless all are trusted alike: a name that one of them owns must not become another one's while
 // that is down, or refuses. A digest is what it is, wherever it comes from.
-func search[T any](f *FallThrough, w wanted, ask func(Source) (T, error)) (found T, nobody *nobodyError) {
+func search[T any](f *FallThrough, w wanted, ask func(*source) (T, error)) (found T, nobody *nobodyError) {
 	nobody = &nobodyError{unknown: w.unknown}
 	for _, source := range f.sources {
 		found, err := ask(source)

@@ -472,6 +472,25 @@ func TestPushesDoNotWaitForASilentSource(t *testing.T) {
 	}
 }
 
+func TestPushesWaitOnceForASilentSource(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		source := &watched{Registry: silent{}, asked: map[string]int{}}
+		r := registry.NewFallThrough(newLocal(nil), []registry.Source{{Registry: source}}, nil)
+		began := time.Now()
+		for i := range 20 {
+			require.ErrorIs(t, statBlob(digest.FromString(itoa(i)))(t.Context(), r, "team/new"), registry.ErrBlobUnknown)
+		}
+		require.LessOrEqual(t, time.Since(began), 10*time.Second)
+		assert.Equal(t, map[string]int{"StatBlob": 1}, source.asked)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		require.ErrorIs(t, getBlob(digest.FromString("x"))(ctx, r, "team/new"), context.DeadlineExceeded, "who pulls waits")
+		require.ErrorIs(t, statBlob(digest.FromString("x"))(t.Context(), r, "team/new"), registry.ErrBlobUnknown)
+		assert.Equal(t, map[string]int{"StatBlob": 2, "Blob": 1}, source.asked, "it is asked again after a while")
+	})
+}
+
 type question = func(ctx context.Context, r registry.Registry, repository string) error
 
 func statBlob(d digest.Digest) question {
