@@ -22,7 +22,7 @@ type Source struct {
 
 // FallThroughOptions configures [NewFallThrough]. The zero value works, and nil too.
 type FallThroughOptions struct {
-	// Mix also looks behind local repositories that exist, for tags that they do not have, and behind sources that fail. Whoever can
+	// Mix also looks behind local repositories, for tags that they do not have, and behind sources that fail or refuse. Whoever can
 	// push to what lies behind can then put tags beside those that were pushed before it: leave it out unless you trust them all alike.
 	Mix bool
 
@@ -37,6 +37,9 @@ type FallThroughOptions struct {
 // A repository that is local hides those of the same name behind it: tags, lists and referrers are its own alone, so that nobody
 // can slip a tag under a name that is yours (dependency confusion). It is local from its first manifest on: the blobs of a push that
 // stopped half-way hide nothing. What is asked for by its digest is what it is, wherever it comes from, and falls through all the same.
+//
+// What no source gives is unknown, and so is what one refuses: registries refuse strangers what they do not have. A source that fails is
+// no answer in a repository that is local, nor to StatBlob, which is what pushes ask: they go on without it. Else the failure is told.
 //
 // A manifest may be pushed that refers to what only a source has: a client that found a blob there did not upload it. It is linked from
 // the source, or put here, before the manifest is.

@@ -105,8 +105,10 @@ func (f *FallThrough) impatient(ctx context.Context, w wanted) (asking context.C
 	var mu sync.Mutex
 	answered := false
 	timer := time.AfterFunc(patience, func() {
-		if own, err := f.owns(ctx, w.repository); !w.spare && (!own || err != nil) {
-			return
+		if !w.spare {
+			if own, err := f.owns(ctx, w.repository); !own || err != nil {
+				return
+			}
 		}
 		mu.Lock()
 		defer mu.Unlock()
