@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ocikit/ocikit/internal/tooltest"
 	"github.com/ocikit/ocikit/registry"
@@ -57,22 +58,29 @@ func TestUpstreamsAreToldThroughWhomARequestHasCome(t *testing.T) {
 	}
 }
 
+// startCircle starts registries each of which falls through to the next one.
+func startCircle(t *testing.T, members int) []*server {
+	t.Helper()
+	var addresses []string
+	for range members {
+		addresses = append(addresses, tooltest.FreeAddress(t))
+	}
+	var servers []*server
+	for i, address := range addresses {
+		servers = append(servers, start(t, "--listen", address, "--data", t.TempDir(), "--config", configFileOf(t,
+			"upstreams: {peer: {url: 'http://"+addresses[(i+1)%members]+"', missing-age: 0s}}",
+			"routes: [{to: [local, peer]}]")))
+	}
+	return servers
+}
+
 // Registries that fall through to one another in a circle have between them what each has, and what none has is unknown, at once.
 func TestRegistriesMayFallThroughInACircle(t *testing.T) {
 	t.Parallel()
 	for _, members := range []int{2, 3} {
 		t.Run(fmt.Sprint(members), func(t *testing.T) {
 			t.Parallel()
-			var addresses []string
-			for range members {
-				addresses = append(addresses, tooltest.FreeAddress(t))
-			}
-			var servers []*server
-			for i, address := range addresses {
-				servers = append(servers, start(t, "--listen", address, "--data", t.TempDir(), "--config", configFileOf(t,
-					"upstreams: {peer: {url: 'http://"+addresses[(i+1)%members]+"', missing-age: 0s}}",
-					"routes: [{to: [local, peer]}]")))
-			}
+			servers := startCircle(t, members)
 			for i, s := range servers {
 				pushImage(t, s.url, fmt.Sprintf("team/of%d", i), "v1", fmt.Sprintf("layer of %d", i))
 			}
@@ -92,5 +100,33 @@ func TestRegistriesMayFallThroughInACircle(t *testing.T) {
 				s.stop(t)
 			}
 		})
+	}
+}
+
+// Each waits for the other one then, unless they know for whom.
+func TestCrowdsMayAskInACircle(t *testing.T) {
+	t.Parallel()
+	servers := startCircle(t, 2)
+	nothing := digest.FromString("nobody has it").String()
+	var crowd errgroup.Group
+	for _, path := range []string{"manifests/v1", "manifests/" + nothing, "blobs/" + nothing, "tags/list"} {
+		for i := range 16 {
+			crowd.Go(func() error {
+				url := servers[i%2].url + "/v2/team/none/" + path
+				response, err := http.Get(url)
+				if err != nil {
+					return err
+				}
+				defer response.Body.Close()
+				if response.StatusCode != http.StatusNotFound {
+					return fmt.Errorf("GET %s: %s", url, response.Status)
+				}
+				return nil
+			})
+		}
+	}
+	require.NoError(t, crowd.Wait())
+	for _, s := range servers {
+		s.stop(t)
 	}
 }

@@ -74,7 +74,8 @@ type Options struct {
 	Header http.Header
 
 	// Forward returns more of them by what the context knows of the request that is the cause, such as which proxies it has come
-	// through. What several want at once is asked for in the name of the first. Default: none.
+	// through. Only those for whom it returns the same wait for one another's questions, since who asks in a circle would wait for
+	// himself; a blob is fetched in the name of the first. Default: none.
 	Forward func(ctx context.Context) http.Header
 
 	// Observe is told of what happens. It has to be quick and safe for concurrent use. Default: nobody is told.

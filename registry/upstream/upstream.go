@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -105,7 +107,7 @@ func (r *Registry) keptName(repository string) string { return r.prefix + reposi
 // registry.
 func fly[T any](ctx context.Context, r *Registry, key string, do func(ctx context.Context) (T, error)) (T, error) {
 	var zero T
-	done := r.flights.DoChan(key, func() (any, error) {
+	done := r.flights.DoChan(key+r.cause(ctx), func() (any, error) {
 		if !r.begin() {
 			return zero, errClosed
 		}
@@ -135,6 +137,18 @@ func (c caused) Value(key any) any {
 		return value
 	}
 	return c.cause.Value(key)
+}
+
+// cause tells apart what Forward does; "" is what no other registry has caused.
+func (r *Registry) cause(ctx context.Context) string {
+	if r.options.Forward == nil {
+		return ""
+	}
+	header := r.options.Forward(ctx)
+	if maps.EqualFunc(header, r.options.Forward(r.ctx), slices.Equal) {
+		return ""
+	}
+	return fmt.Sprint(" for ", header)
 }
 
 // longestFlight is how long something small may take in all: many answers, each within its own time.
