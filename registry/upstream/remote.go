@@ -74,22 +74,6 @@ func newRemote(base *url.URL, o *Options) *remote {
 	}
 }
 
-// forwarding adds the headers that a request's context leads to. The request is its own: it was cloned.
-type forwarding struct {
-	http.RoundTripper
-	headers func(ctx context.Context) http.Header
-}
-
-// RoundTrip implements [http.RoundTripper].
-func (t forwarding) RoundTrip(req *http.Request) (*http.Response, error) {
-	if t.headers != nil {
-		for name, values := range t.headers(req.Context()) {
-			req.Header[http.CanonicalHeaderKey(name)] = values
-		}
-	}
-	return t.RoundTripper.RoundTrip(req)
-}
-
 // mayTryAgain reports whether the same request may succeed a moment later. An upstream that says 429 is left alone instead.
 func mayTryAgain(resp *http.Response, err error) (bool, error) {
 	if err != nil {

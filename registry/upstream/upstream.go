@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -123,32 +121,6 @@ func fly[T any](ctx context.Context, r *Registry, key string, do func(ctx contex
 	case <-ctx.Done():
 		return zero, ctx.Err()
 	}
-}
-
-// caused is the context of work that outlives the request that is its cause, and knows what that one does.
-type caused struct {
-	context.Context
-	cause context.Context
-}
-
-// Value implements [context.Context].
-func (c caused) Value(key any) any {
-	if value := c.Context.Value(key); value != nil {
-		return value
-	}
-	return c.cause.Value(key)
-}
-
-// cause tells apart what Forward does; "" is what no other registry has caused.
-func (r *Registry) cause(ctx context.Context) string {
-	if r.options.Forward == nil {
-		return ""
-	}
-	header := r.options.Forward(ctx)
-	if maps.EqualFunc(header, r.options.Forward(r.ctx), slices.Equal) {
-		return ""
-	}
-	return fmt.Sprint(" for ", header)
 }
 
 // longestFlight is how long something small may take in all: many answers, each within its own time.
