@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"slices"
@@ -26,6 +27,7 @@ type fake struct {
 	referrers  []ocispec.Descriptor
 	upload     registry.Upload
 	err        error
+	unknown    error                                           // of blobs and manifests
 	appendBody func(ctx context.Context, body io.Reader) error // receives a chunk; nil reads all of it
 
 	mu    sync.Mutex
@@ -65,11 +67,11 @@ func (f *fake) Blob(_ context.Context, repository string, d digest.Digest) (regi
 }
 
 func (f *fake) StatBlob(_ context.Context, repository string, d digest.Digest) (ocispec.Descriptor, error) {
-	return f.descriptor(), f.call("StatBlob", repository, d.String())
+	return f.descriptor(), cmp.Or(f.call("StatBlob", repository, d.String()), f.unknown)
 }
 
 func (f *fake) Manifest(_ context.Context, repository string, ref registry.Reference) (registry.Manifest, error) {
-	return f.manifest, f.call("Manifest", repository, ref.String())
+	return f.manifest, cmp.Or(f.call("Manifest", repository, ref.String()), f.unknown)
 }
 
 func (f *fake) Tags(_ context.Context, repository, after string, limit int) ([]string, error) {

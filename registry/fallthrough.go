@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,17 +22,24 @@ type Source struct {
 
 // FallThroughOptions configures [NewFallThrough]. The zero value works, and nil too.
 type FallThroughOptions struct {
-	// Mix also looks behind local repositories that exist, for tags that they do not have, and behind sources that fail. Whoever can
+	// Mix also looks behind local repositories, for tags that they do not have, and behind sources that fail or refuse. Whoever can
 	// push to what lies behind can then put tags beside those that were pushed before it: leave it out unless you trust them all alike.
 	Mix bool
+
+	// Owns reports whether a repository is the local registry's own. Default: whether it has a manifest, if that is a [Local]; else
+	// whether it has tags, or a list of none.
+	Owns func(ctx context.Context, repository string) (bool, error)
 }
 
 // FallThrough is a [Registry] in which the first of several that has something answers: the local one, and then the sources in their
 // order. Everything is written to, and deleted from, the local one only.
 //
-// A repository that exists locally hides those of the same name behind it: tags, lists and referrers are its own alone, so that nobody
-// can slip a tag under a name that is yours (dependency confusion). What is asked for by its digest is what it is, wherever it comes
-// from, and falls through all the same.
+// A repository that is local hides those of the same name behind it: tags, lists and referrers are its own alone, so that nobody
+// can slip a tag under a name that is yours (dependency confusion). It is local from its first manifest on: the blobs of a push that
+// stopped half-way hide nothing. What is asked for by its digest is what it is, wherever it comes from, and falls through all the same.
+//
+// What no source gives is unknown, and so is what one refuses: registries refuse strangers what they do not have. A source that fails is
+// no answer in a repository that is local, nor to StatBlob, which is what pushes ask: they go on without it. Else the failure is told.
 //
 // A manifest may be pushed that refers to what only a source has: a client that found a blob there did not upload it. It is linked from
 // the source, or put here, before the manifest is.
@@ -39,7 +47,7 @@ type FallThrough struct {
 	Writer
 	Deleter
 	local   Registry
-	sources []Source
+	sources []*source
 	options FallThroughOptions
 }
 
@@ -50,52 +58,38 @@ func NewFallThrough(local Registry, sources []Source, opts *FallThroughOptions) 
 	if local == nil {
 		local = nowhere{}
 	}
-	f := &FallThrough{Writer: local, Deleter: local, local: local, sources: slices.Clone(sources)}
+	f := &FallThrough{Writer: local, Deleter: local, local: local}
+	for _, each := range sources {
+		f.sources = append(f.sources, &source{Source: each})
+	}
 	if opts != nil {
 		f.options = *opts
+	}
+	if f.options.Owns == nil {
+		f.options.Owns = f.isListed
+		if own, ok := local.(*Local); ok {
+			f.options.Owns = own.HasManifest
+		}
 	}
 	return f
 }
 
-// behind returns the first answer of a source; else the first failure, or that it is unknown. What is asked for by name is asked of the
-// next source only if one says that it does not have it: a name that one of them owns must not become another one's while that is
-// down, or refuses. A digest is what it is, wherever it comes from.
-func behind[T any](f *FallThrough, unknown *Error, byName bool, ask func(Registry) (T, error)) (T, error) {
-	var failed error = unknown
-	for _, source := range f.sources {
-		found, err := ask(source.Registry)
-		if err == nil {
-			return found, nil
-		}
-		if isUnknown(err, unknown) {
-			continue
-		}
-		if errors.Is(failed, unknown) {
-			failed = err
-		}
-		if byName && !f.options.Mix {
-			break
-		}
-	}
-	var none T
-	return none, failed
-}
-
-// isUnknown reports whether a source says that it does not have something.
-func isUnknown(err error, unknown *Error) bool {
-	return errors.Is(err, unknown) || errors.Is(err, ErrNameUnknown) || errors.Is(err, ErrUnsupported)
-}
-
-// exists reports whether a repository is a local one.
-func (f *FallThrough) exists(ctx context.Context, repository string) (bool, error) {
+// isListed reports whether the local registry knows a repository, as far as every registry can tell.
+func (f *FallThrough) isListed(ctx context.Context, repository string) (bool, error) {
 	_, err := f.local.Tags(ctx, repository, "", 1)
 	if errors.Is(err, ErrNameUnknown) {
 		return false, nil
 	}
+	return err == nil, err
+}
+
+// owns reports whether a repository is a local one.
+func (f *FallThrough) owns(ctx context.Context, repository string) (bool, error) {
+	own, err := f.options.Owns(ctx, repository)
 	if err != nil {
 		return false, fmt.Errorf("look whether %s is local: %w", repository, err)
 	}
-	return true, nil
+	return own, nil
 }
 
 // hides reports whether a repository is a local one, behind which nobody is to look.
@@ -103,7 +97,7 @@ func (f *FallThrough) hides(ctx context.Context, repository string) (bool, error
 	if f.options.Mix {
 		return false, nil
 	}
-	return f.exists(ctx, repository)
+	return f.owns(ctx, repository)
 }
 
 // Blob implements [Reader].
@@ -112,16 +106,21 @@ func (f *FallThrough) Blob(ctx context.Context, repository string, d digest.Dige
 	if !errors.Is(err, ErrBlobUnknown) {
 		return found, err
 	}
-	return behind(f, ErrBlobUnknown, false, func(r Registry) (Blob, error) { return r.Blob(ctx, repository, d) })
+	return behind(ctx, f, wanted{repository: repository, unknown: ErrBlobUnknown},
+		func(ctx context.Context, r Registry) (Blob, error) { return r.Blob(ctx, repository, d) })
 }
 
-// StatBlob implements [Reader].
+// StatBlob implements [Reader]. Who pushes asks for it, and uploads what is unknown: so it is unknown also where a source fails, or takes
+// long. A local repository asks the sources, too, since that may spare an upload: they learn the digests that are pushed.
 func (f *FallThrough) StatBlob(ctx context.Context, repository string, d digest.Digest) (ocispec.Descriptor, error) {
 	found, err := f.local.StatBlob(ctx, repository, d)
 	if !errors.Is(err, ErrBlobUnknown) {
 		return found, err
 	}
-	return behind(f, ErrBlobUnknown, false, func(r Registry) (ocispec.Descriptor, error) { return r.StatBlob(ctx, repository, d) })
+	return behind(ctx, f, wanted{repository: repository, unknown: ErrBlobUnknown, spare: true},
+		func(ctx context.Context, r Registry) (ocispec.Descriptor, error) {
+			return r.StatBlob(ctx, repository, d)
+		})
 }
 
 // Manifest implements [Reader].
@@ -130,30 +129,48 @@ func (f *FallThrough) Manifest(ctx context.Context, repository string, ref Refer
 	if !errors.Is(err, ErrManifestUnknown) {
 		return found, err
 	}
-	if ref.Tag != "" {
-		if hidden, failed := f.hides(ctx, repository); hidden || failed != nil {
-			return Manifest{}, errors.Join(failed, err)
-		}
+	w, err := f.wantManifest(ctx, repository, ref)
+	if err != nil {
+		return Manifest{}, err
 	}
-	return behind(f, ErrManifestUnknown, ref.Tag != "", func(r Registry) (Manifest, error) { return r.Manifest(ctx, repository, ref) })
+	return behind(ctx, f, w,
+		func(ctx context.Context, r Registry) (Manifest, error) { return r.Manifest(ctx, repository, ref) })
 }
 
 // Tags implements [Lister].
 func (f *FallThrough) Tags(ctx context.Context, repository, after string, limit int) ([]string, error) {
 	tags, err := f.local.Tags(ctx, repository, after, limit)
-	if err != nil && !errors.Is(err, ErrNameUnknown) || err == nil && !f.options.Mix {
-		return tags, err
-	}
-	if !f.options.Mix {
-		return behind(f, ErrNameUnknown, true, func(r Registry) ([]string, error) { return r.Tags(ctx, repository, after, limit) })
+	if err != nil && !errors.Is(err, ErrNameUnknown) {
+		return nil, err
 	}
 	known := err == nil
-	var failed error
+	if f.options.Mix {
+		return f.allTags(ctx, repository, after, limit, known, tags)
+	}
+	if len(tags) > 0 {
+		return tags, nil
+	}
+	if known {
+		if own, err := f.owns(ctx, repository); own || err != nil {
+			return tags, err
+		}
+	}
+	found, err := behind(ctx, f, wanted{repository: repository, unknown: ErrNameUnknown, byName: true},
+		func(ctx context.Context, r Registry) ([]string, error) { return r.Tags(ctx, repository, after, limit) })
+	if known && errors.Is(err, ErrNameUnknown) {
+		return tags, nil
+	}
+	return found, err
+}
+
+// allTags returns the tags of all registries together. known are those of the local one, if it knows the repository.
+func (f *FallThrough) allTags(ctx context.Context, repository, after string, limit int, known bool, tags []string) ([]string, error) {
+	nobody := &nobodyError{unknown: ErrNameUnknown}
 	for _, source := range f.sources {
 		more, err := source.Registry.Tags(ctx, repository, after, limit)
 		if err != nil {
-			if !errors.Is(err, ErrNameUnknown) && !errors.Is(err, ErrUnsupported) {
-				failed = errors.Join(failed, err)
+			if !isUnknown(err, ErrNameUnknown) {
+				nobody.note(err)
 			}
 			continue
 		}
@@ -161,10 +178,10 @@ func (f *FallThrough) Tags(ctx context.Context, repository, after string, limit 
 		tags = append(tags, more...)
 	}
 	if !known {
-		if failed != nil {
-			return nil, failed
+		if nobody.failed != nil {
+			return nil, nobody.failed
 		}
-		return nil, ErrNameUnknown
+		return nil, nobody.answer()
 	}
 	slices.Sort(tags)
 	tags = slices.Compact(tags)
@@ -180,29 +197,25 @@ func (f *FallThrough) Referrers(ctx context.Context, repository string, subject 
 	if hidden, err := f.hides(ctx, repository); hidden || err != nil {
 		return found, err
 	}
+	var failed error
 	for _, source := range f.sources {
 		more, err := source.Registry.Referrers(ctx, repository, subject, page)
 		if err != nil {
-			if len(found) > 0 || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrDenied) {
-				continue // what is known is better than nothing
+			if !isUnknown(err, ErrNameUnknown) && !isRefusal(err) && failed == nil {
+				failed = err
 			}
-			return nil, err
+			continue
 		}
 		found = append(found, more...)
 	}
-	slices.SortStableFunc(found, func(a, b ocispec.Descriptor) int { return compareDigests(a.Digest, b.Digest) })
+	if len(found) == 0 && failed != nil { // else what is known is better than nothing
+		if own, err := f.owns(ctx, repository); !own || err != nil {
+			return nil, errors.Join(failed, err)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
 	found = slices.CompactFunc(found, func(a, b ocispec.Descriptor) bool { return a.Digest == b.Digest })
 	return found[:min(len(found), page.Limit)], nil
-}
-
-func compareDigests(a, b digest.Digest) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // Repositories implements [Lister]: what all of them list.
@@ -229,73 +242,4 @@ func (f *FallThrough) Repositories(ctx context.Context, after string, limit int)
 // Holders implements [Lister]. Blobs can be mounted from local repositories.
 func (f *FallThrough) Holders(ctx context.Context, d digest.Digest, after string, limit int) ([]string, error) {
 	return f.local.Holders(ctx, d, after, limit)
-}
-
-// maxNesting is how deep manifests may lie in one another that are brought from a source.
-const maxNesting = 8
-
-// PutManifest implements [Writer]. What the manifest refers to and only a source has is brought here first.
-func (f *FallThrough) PutManifest(ctx context.Context, repository string, put ManifestPut) (ManifestReceipt, error) {
-	return f.put(ctx, repository, put, maxNesting)
-}
-
-func (f *FallThrough) put(ctx context.Context, repository string, put ManifestPut, depth int) (ManifestReceipt, error) {
-	receipt, err := f.local.PutManifest(ctx, repository, put)
-	missing := missingDigests(err)
-	if len(missing) == 0 || depth == 0 {
-		return receipt, err
-	}
-	// A repository begins with its first link, and hides what is behind it: so nothing is linked before all has been found.
-	brings := make([]func() error, len(missing))
-	for i, d := range missing {
-		var found error
-		if brings[i], found = f.find(ctx, repository, d, depth); found != nil {
-			return ManifestReceipt{}, errors.Join(err, found) // the client pushes what is missing
-		}
-	}
-	for _, bring := range brings {
-		if failed := bring(); failed != nil {
-			return ManifestReceipt{}, errors.Join(err, failed)
-		}
-	}
-	return f.local.PutManifest(ctx, repository, put)
-}
-
-// find returns what makes local what a source has: a manifest with all that it refers to, or a blob.
-func (f *FallThrough) find(ctx context.Context, repository string, d digest.Digest, depth int) (bring func() error, err error) {
-	err = ErrBlobUnknown
-	for _, source := range f.sources {
-		if source.Link == nil {
-			continue
-		}
-		manifest, failed := source.Registry.Manifest(ctx, repository, Reference{Digest: d})
-		if failed == nil {
-			return func() error {
-				_, err := f.put(ctx, repository, ManifestPut{MediaType: manifest.MediaType, Digest: d, Bytes: manifest.Bytes}, depth-1)
-				return err
-			}, nil
-		}
-		if _, failed = source.Registry.StatBlob(ctx, repository, d); failed == nil {
-			return func() error { return source.Link(ctx, repository, d, repository) }, nil
-		}
-		err = failed
-	}
-	return nil, fmt.Errorf("look for %s behind: %w", d, err)
-}
-
-// missingDigests returns what a put said that the manifest refers to and is not here.
-func missingDigests(err error) []digest.Digest {
-	var many Errors
-	if !errors.As(err, &many) {
-		return nil
-	}
-	var missing []digest.Digest
-	for _, one := range many {
-		detail, ok := one.Detail.(map[string]string)
-		if !one.Is(ErrManifestBlobUnknown) || !ok {
-			return nil
-		}
-		missing = append(missing, digest.Digest(detail["digest"]))
-	}
-	return missing
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -88,6 +89,94 @@ func TestLocalRepositoryHidesTheNamesBehindIt(t *testing.T) {
 	}
 }
 
+func TestRepositoryIsLocalFromItsFirstManifestOn(t *testing.T) {
+	t.Parallel()
+	l := newLayers(t, nil)
+	theirs := l.source.image(t, "team/app", "theirs")
+	l.source.pushManifest(t, "team/app", "v1", theirs)
+	l.source.pushManifest(t, "team/app", "signature", l.source.image(t, "team/app", "s", refersTo(theirs.descriptor(), "application/vnd.example.signature")))
+	ours := l.both.image(t, "team/app", "ours") // whose push stops before its manifest
+	l.both.pushBlob(t, "team/new", "alone")
+	const tags, referrers = "/v2/team/app/tags/list", "/v2/team/app/referrers/"
+	assert.Equal(t, theirs.body, l.both.send(t, "GET", "/v2/team/app/manifests/v1", nil).wants(t, http.StatusOK).body)
+	assert.JSONEq(t, `{"name":"team/app","tags":["signature","v1"]}`, l.both.send(t, "GET", tags, nil).wants(t, http.StatusOK).body)
+	assert.Contains(t, l.both.send(t, "GET", referrers+theirs.digest().String(), nil).wants(t, http.StatusOK).body, "vnd.example.signature")
+	assert.JSONEq(t, `{"name":"team/new","tags":[]}`, l.both.send(t, "GET", "/v2/team/new/tags/list", nil).wants(t, http.StatusOK).body)
+
+	l.both.pushManifest(t, "team/app", "", ours) // under no tag
+	l.both.send(t, "GET", "/v2/team/app/manifests/v1", nil).wants(t, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	assert.JSONEq(t, `{"name":"team/app","tags":[]}`, l.both.send(t, "GET", tags, nil).wants(t, http.StatusOK).body)
+	assert.NotContains(t, l.both.send(t, "GET", referrers+theirs.digest().String(), nil).wants(t, http.StatusOK).body, "vnd.example.signature")
+}
+
+func TestOwnersDecideWhatIsLocal(t *testing.T) {
+	t.Parallel()
+	source := newLocal(nil)
+	origin := serve(t, source, nil)
+	origin.pushManifest(t, "a", "v1", origin.image(t, "a", "x"))
+	wrapped := registry.ReadOnly(newLocal(nil))
+	for name, test := range map[string]struct {
+		local registry.Registry
+		owns  func(context.Context, string) (bool, error)
+		want  error
+	}{
+		"by what it lists": {local: wrapped},
+		"listed":           {local: &fake{unknown: registry.ErrManifestUnknown}, want: registry.ErrManifestUnknown},
+		"own":              {local: wrapped, owns: func(context.Context, string) (bool, error) { return true, nil }, want: registry.ErrManifestUnknown},
+		"not own":          {local: &fake{unknown: registry.ErrManifestUnknown}, owns: func(context.Context, string) (bool, error) { return false, nil }},
+		"who knows": {
+			local: wrapped, owns: func(context.Context, string) (bool, error) { return false, registry.ErrUnavailable }, want: registry.ErrUnavailable,
+		},
+	} {
+		r := registry.NewFallThrough(test.local, []registry.Source{{Registry: source}}, &registry.FallThroughOptions{Owns: test.owns})
+		_, err := r.Manifest(t.Context(), "a", registry.Reference{Tag: "v1"})
+		require.ErrorIs(t, err, test.want, name)
+	}
+}
+
+// counting counts the queries of an index.
+type counting struct {
+	store.Metadata
+	queries atomic.Int64
+}
+
+func (c *counting) Manifest(ctx context.Context, repository string, ref store.ManifestRef) (store.Manifest, error) {
+	c.queries.Add(1)
+	return c.Metadata.Manifest(ctx, repository, ref)
+}
+
+func (c *counting) Tags(ctx context.Context, repository, after string, limit int) ([]string, error) {
+	c.queries.Add(1)
+	return c.Metadata.Tags(ctx, repository, after, limit)
+}
+
+func (c *counting) ManifestRecords(ctx context.Context, repository string, after digest.Digest, limit int) ([]store.ManifestRecord, error) {
+	c.queries.Add(1)
+	return c.Metadata.ManifestRecords(ctx, repository, after, limit)
+}
+
+func TestWhatFallsThroughCostsFewQueriesHere(t *testing.T) {
+	t.Parallel()
+	source := newLocal(nil)
+	origin := serve(t, source, nil)
+	m := origin.image(t, "a", "x")
+	origin.pushManifest(t, "a", "v1", m)
+	index := &counting{Metadata: memory.NewMetadata(nil)}
+	r := registry.NewFallThrough(registry.NewLocal(index, memory.NewObjects(nil), nil), []registry.Source{{Registry: source}}, nil)
+	for name, test := range map[string]struct {
+		ref  registry.Reference
+		want int64
+	}{
+		"tag":    {registry.Reference{Tag: "v1"}, 2},
+		"digest": {registry.Reference{Digest: m.digest()}, 1},
+	} {
+		index.queries.Store(0)
+		_, err := r.Manifest(t.Context(), "a", test.ref)
+		require.NoError(t, err, name)
+		assert.Equal(t, test.want, index.queries.Load(), name)
+	}
+}
+
 func TestReferrersOfALocalRepositoryAreItsOwn(t *testing.T) {
 	t.Parallel()
 	for name, mix := range map[string]bool{"hidden": false, "mixed": true} {
@@ -108,21 +197,6 @@ func TestReferrersOfALocalRepositoryAreItsOwn(t *testing.T) {
 	}
 }
 
-func TestManifestMayReferToWhatIsBehind(t *testing.T) {
-	t.Parallel()
-	l := newLayers(t, nil)
-	m := l.source.image(t, "team/app", "x") // whose blobs a client finds by HEAD, and does not push
-	l.source.pushManifest(t, "team/app", "v1", m)
-	l.both.pushManifest(t, "team/app", "mine", index(t, nil, m.descriptor()))
-	assert.NotEmpty(t, l.linked)
-	l.local.send(t, "GET", "/v2/team/app/manifests/"+m.digest().String(), nil).wants(t, http.StatusOK)
-	assert.Equal(t, "layer of x", l.local.send(t, "GET", "/v2/team/app/blobs/"+digest.FromString("layer of x").String(), nil).wants(t, http.StatusOK).body)
-
-	missing := index(t, nil, descriptor(typeManifest, "nowhere"))
-	l.both.send(t, "PUT", "/v2/team/app/manifests/missing", missing.body, "Content-Type: "+typeIndex).
-		wants(t, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN")
-}
-
 func TestFailureOfTheLocalRegistryIsNotHidden(t *testing.T) {
 	t.Parallel()
 	source := newLocal(nil)
@@ -136,50 +210,6 @@ func TestFailureOfTheLocalRegistryIsNotHidden(t *testing.T) {
 	require.ErrorIs(t, err, registry.ErrUnavailable)
 	_, err = r.Tags(t.Context(), "a", "", 1)
 	require.ErrorIs(t, err, registry.ErrUnavailable)
-}
-
-func TestFailureOfASourceIsToldOnlyIfNobodyElseAnswers(t *testing.T) {
-	t.Parallel()
-	good := newLocal(nil)
-	d := digest.FromString("x")
-	_, err := good.PushBlob(t.Context(), "a", d, io.LimitReader(repeat('x'), 1), 1)
-	require.NoError(t, err)
-	bad := registry.Source{Registry: &fake{err: registry.ErrDenied}}
-	r := registry.NewFallThrough(newLocal(nil), []registry.Source{bad, {Registry: good}}, nil)
-	_, err = r.StatBlob(t.Context(), "a", d)
-	require.NoError(t, err)
-	_, err = r.StatBlob(t.Context(), "a", digest.FromString("y"))
-	require.ErrorIs(t, err, registry.ErrDenied)
-}
-
-func TestNameIsNotAnotherSourcesWhileItsOwnFails(t *testing.T) {
-	t.Parallel()
-	other := newLocal(nil)
-	origin := serve(t, other, nil)
-	origin.pushManifest(t, "a", "v1", origin.image(t, "a", "x"))
-	for name, mix := range map[string]bool{"hidden": false, "mixed": true} {
-		r := registry.NewFallThrough(nil, []registry.Source{{Registry: &fake{err: registry.ErrUnavailable}}, {Registry: other}}, &registry.FallThroughOptions{Mix: mix})
-		_, err := r.Manifest(t.Context(), "a", registry.Reference{Tag: "v1"})
-		_, listing := r.Tags(t.Context(), "a", "", 1)
-		if mix {
-			require.NoError(t, err, name)
-			require.NoError(t, listing, name)
-		} else {
-			require.ErrorIs(t, err, registry.ErrUnavailable, name)
-			require.ErrorIs(t, listing, registry.ErrUnavailable, name)
-		}
-	}
-}
-
-func TestPushThatFailsLinksNothing(t *testing.T) {
-	t.Parallel()
-	l := newLayers(t, nil)
-	m := l.source.image(t, "team/app", "x")
-	l.source.pushManifest(t, "team/app", "v1", m)
-	broken := index(t, nil, m.descriptor(), descriptor(typeManifest, "nowhere"))
-	l.both.send(t, "PUT", "/v2/team/app/manifests/mine", broken.body, "Content-Type: "+typeIndex).wants(t, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN")
-	assert.Empty(t, l.linked)
-	l.both.send(t, "GET", "/v2/team/app/manifests/v1", nil).wants(t, http.StatusOK)
 }
 
 // repeat is an endless reader.

@@ -24,6 +24,13 @@ func (l *Local) Manifest(ctx context.Context, repository string, ref Reference) 
 	}, nil
 }
 
+// HasManifest reports whether a repository has any manifest, tagged or not. One that has none yet is an upload that is under way, or that
+// stopped half-way. It is one query.
+func (l *Local) HasManifest(ctx context.Context, repository string) (bool, error) {
+	records, err := l.meta.ManifestRecords(ctx, repository, "", 1)
+	return len(records) > 0, translate(err)
+}
+
 // PutManifest implements [Writer].
 func (l *Local) PutManifest(ctx context.Context, repository string, put ManifestPut) (ManifestReceipt, error) {
 	algorithm := digest.SHA256

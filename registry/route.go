@@ -66,10 +66,18 @@ func (r *Route) find(repository string) int {
 	return -1
 }
 
+// Child returns the child that has a repository, if there is one.
+func (r *Route) Child(repository string) (child Child, ok bool) {
+	if i := r.find(repository); i >= 0 {
+		return r.children[i], true
+	}
+	return Child{}, false
+}
+
 // to returns the registry that has a repository.
 func (r *Route) to(repository string) Registry {
-	if i := r.find(repository); i >= 0 {
-		return r.children[i].Registry
+	if child, ok := r.Child(repository); ok {
+		return child.Registry
 	}
 	return nowhere{}
 }

@@ -72,7 +72,7 @@ func (f *configFile) parse(data []byte) error {
 func (f *configFile) parseUpstreams(node *yaml.Node) error {
 	var nodes map[string]yaml.Node
 	if err := node.Decode(&nodes); err != nil {
-		return errors.New("upstreams: want names, each with a url below it")
+		return fmt.Errorf("upstreams: %w", explainKind(err, "want names, each with a url below it"))
 	}
 	f.Upstreams = map[string]upstreamConfig{}
 	var errs []error
@@ -88,7 +88,7 @@ func (f *configFile) parseUpstreams(node *yaml.Node) error {
 func (f *configFile) parseRoutes(node *yaml.Node) error {
 	var nodes []yaml.Node
 	if err := node.Decode(&nodes); err != nil {
-		return errors.New("routes: want a list, each with a prefix and where it leads to")
+		return fmt.Errorf("routes: %w", explainKind(err, "want a list, each with a prefix and where it leads to"))
 	}
 	f.Routes = make([]routeConfig, len(nodes))
 	var errs []error
@@ -102,12 +102,17 @@ func (f *configFile) parseRoutes(node *yaml.Node) error {
 func decodeKeys(at string, node *yaml.Node, into any) error {
 	var keys map[string]yaml.Node
 	if err := node.Decode(&keys); err != nil {
-		return fmt.Errorf("%s: want keys and values", at)
+		return fmt.Errorf("%s: %w", at, explainKind(err, "want keys and values"))
 	}
 	var errs []error
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		node := keys[key]
-		text, err := yaml.Marshal(map[string]*yaml.Node{key: &node})
+		left := maxNodes
+		value, err := withoutAliases(&node, &left)
+		var text []byte
+		if err == nil {
+			text, err = yaml.Marshal(map[string]*yaml.Node{key: value})
+		}
 		if err == nil {
 			decoder := yaml.NewDecoder(bytes.NewReader(text))
 			decoder.KnownFields(true)
@@ -120,6 +125,38 @@ func decodeKeys(at string, node *yaml.Node, into any) error {
 	return errors.Join(errs...)
 }
 
+// maxNodes is how much one value is made of, at most, when what its aliases stand for is written out.
+const maxNodes = 10_000
+
+// withoutAliases returns a copy of a node that stands for itself: what anchors elsewhere in the file name is written out.
+func withoutAliases(node *yaml.Node, left *int) (*yaml.Node, error) {
+	if *left--; *left < 0 {
+		return nil, errors.New("its aliases stand for too much, or for one another")
+	}
+	if node.Kind == yaml.AliasNode {
+		return withoutAliases(node.Alias, left)
+	}
+	whole := *node
+	whole.Anchor, whole.Content = "", make([]*yaml.Node, len(node.Content))
+	for i, child := range node.Content {
+		var err error
+		if whole.Content[i], err = withoutAliases(child, left); err != nil {
+			return nil, err
+		}
+	}
+	return &whole, nil
+}
+
+// explainKind is explainYAML where it is known what is wanted instead of a value of another kind.
+func explainKind(err error, want string) error {
+	if err = explainYAML(err); errors.Is(err, errOtherKind) {
+		return errors.New(want)
+	}
+	return err
+}
+
+var errOtherKind = errors.New("a value of another kind is wanted")
+
 // explainYAML leaves out lines, which are not those of the file, and Go's names of types.
 func explainYAML(err error) error {
 	var wrong *yaml.TypeError
@@ -131,7 +168,7 @@ func explainYAML(err error) error {
 	case strings.Contains(text, "not found in type"):
 		return errors.New("there is no such key")
 	case strings.HasPrefix(text, "cannot unmarshal"):
-		return errors.New("a value of another kind is wanted")
+		return errOtherKind
 	}
 	return errors.New(text)
 }

@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/ocikit/ocikit/registry"
 	"github.com/ocikit/ocikit/registry/upstream"
-	"github.com/ocikit/ocikit/store"
 )
 
 // mirrorFlags say where what is not here comes from. Every command that reads through them has them.
@@ -31,6 +29,7 @@ type mirrors struct {
 type upstreamSettings struct {
 	url       *url.URL
 	namespace string
+	named     bool // somebody has chosen the namespace
 	options   upstream.Options
 }
 
@@ -98,7 +97,7 @@ func (o *opened) close() {
 }
 
 // open makes the upstreams' registries over the stores. kept is for what they keep.
-func (c *mirrorFlags) open(m mirrors, s *stores, kept registry.LocalOptions, log *slog.Logger, via string, observe func(upstream.Event)) (*opened, error) {
+func (c *mirrorFlags) open(m mirrors, s *stores, kept registry.LocalOptions, log *slog.Logger, via via, observe func(upstream.Event)) (*opened, error) {
 	o := &opened{registries: map[string]*upstream.Registry{}}
 	if len(m.upstreams) == 0 {
 		return o, nil
@@ -110,7 +109,7 @@ func (c *mirrorFlags) open(m mirrors, s *stores, kept registry.LocalOptions, log
 	for name, settings := range m.upstreams {
 		options := settings.options
 		options.Kept, options.Spool, options.Logger, options.Observe = kept, o.spool, log, observe
-		options.Header = http.Header{"Via": {"1.1 " + via}}
+		options.Forward = via.headers
 		r, err := upstream.New(name, settings.url.String(), s.meta, s.objects, &options)
 		if err != nil {
 			o.close()
@@ -121,10 +120,10 @@ func (c *mirrorFlags) open(m mirrors, s *stores, kept registry.LocalOptions, log
 	return o, nil
 }
 
-// route returns the registry that all names lead to.
-func (o *opened) route(m mirrors, local registry.Registry) (registry.Registry, error) {
+// route returns what all names lead to; nil if there are no upstreams, and all is local.
+func (o *opened) route(m mirrors, local registry.Registry) (*registry.Route, error) {
 	if len(o.registries) == 0 {
-		return local, nil
+		return nil, nil
 	}
 	var children []registry.Child
 	for _, route := range m.routes {
@@ -151,51 +150,28 @@ func (o *opened) route(m mirrors, local registry.Registry) (registry.Registry, e
 }
 
 // namespace returns what turns the names of mirrors' clients into those that they have here, or nil: below the first route that leads
-// to that upstream, and if there is one, to nothing else.
-func (m *mirrors) namespace() func(namespace, repository string) (string, bool) {
-	prefixes := map[string]string{}
-	for _, alone := range []bool{true, false} {
-		for _, route := range m.routes {
-			for _, name := range route.To {
-				if name == localName || alone != (len(route.To) == 1) {
-					continue
-				}
-				namespace := m.upstreams[name].namespace
-				if _, ok := prefixes[namespace]; !ok {
-					prefixes[namespace] = strings.TrimPrefix(route.Prefix+"/", "/")
-				}
-			}
-		}
-	}
-	if len(prefixes) == 0 {
+// to that upstream and to nothing else. What could be pushed here as well, and came first, would be another registry's image to all
+// clients of the mirror.
+func (m *mirrors) namespace(routes *registry.Route) func(namespace, repository string) (string, bool) {
+	if routes == nil {
 		return nil
 	}
-	return func(namespace, repository string) (string, bool) {
-		prefix, ok := prefixes[namespace]
-		return prefix + repository, ok
-	}
-}
-
-// authorization is what decides about requests.
-type authorization = func(*http.Request, []registry.Access) (func(registry.Access) bool, error)
-
-// refuseOwn also refuses what this process has sent itself: an upstream that leads back here.
-func refuseOwn(via string, next authorization) authorization {
-	return func(r *http.Request, want []registry.Access) (func(registry.Access) bool, error) {
-		for _, value := range r.Header["Via"] {
-			if strings.Contains(value, via) {
-				return nil, registry.ErrDenied.With("this registry is its own upstream")
+	alone := map[string]routeConfig{}
+	for _, route := range m.routes {
+		if name, ok := route.only(); ok {
+			namespace := m.upstreams[name].namespace
+			if _, ok := alone[namespace]; !ok {
+				alone[namespace] = route
 			}
 		}
-		if next == nil {
-			return func(registry.Access) bool { return true }, nil
-		}
-		return next(r, want)
+	}
+	return func(namespace, repository string) (string, bool) {
+		route, ok := alone[namespace]
+		name := strings.TrimPrefix(route.Prefix+"/"+repository, "/")
+		child, _ := routes.Child(name)
+		return name, ok && child.Prefix == route.Prefix // else a longer prefix leads elsewhere
 	}
 }
-
-// newVia returns what this process calls itself in Via.
-func newVia() string { return "ocikit-" + store.NewID() }
 
 // describe tells what is pulled through from where.
 func (m *mirrors) describe() []string {

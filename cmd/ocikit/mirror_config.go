@@ -58,7 +58,7 @@ func (d *duration) UnmarshalText(text []byte) error {
 
 // read checks one upstream. Its errors begin with a key.
 func (c *upstreamConfig) read() (*upstreamSettings, []error) {
-	s := &upstreamSettings{namespace: c.Namespace}
+	s := &upstreamSettings{namespace: c.Namespace, named: c.Namespace != ""}
 	var errs []error
 	wrong := func(key, format string, args ...any) { errs = append(errs, fmt.Errorf(key+": "+format, args...)) }
 	var err error

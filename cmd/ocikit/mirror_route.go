@@ -21,6 +21,14 @@ type routeConfig struct {
 	Mix    bool     `yaml:"mix"`
 }
 
+// only returns the upstream that a route leads to, if it leads to nothing else.
+func (r routeConfig) only() (string, bool) {
+	if len(r.To) != 1 || r.To[0] == localName {
+		return "", false
+	}
+	return r.To[0], true
+}
+
 // localName is what routes call the registry itself.
 const localName = "local"
 
@@ -62,8 +70,14 @@ func (m *mirrors) readRoutes(routes []routeConfig) ([]routeConfig, []error) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.upstreams)) {
-		if !slices.ContainsFunc(routes, func(r routeConfig) bool { return slices.Contains(r.To, name) }) {
+		leads := slices.ContainsFunc(routes, func(r routeConfig) bool { return slices.Contains(r.To, name) })
+		alone := slices.ContainsFunc(routes, func(r routeConfig) bool { return slices.Equal(r.To, []string{name}) })
+		switch {
+		case !leads:
 			errs = append(errs, fmt.Errorf("upstreams.%s: no route leads to it: add one to routes, or leave it out", name))
+		case !alone && m.upstreams[name].named:
+			errs = append(errs, fmt.Errorf("upstreams.%s.namespace: %q must lead to this upstream alone, and no route does: add one like "+
+				"{prefix: %s, to: [%s]} to routes, or leave it out", name, m.upstreams[name].namespace, name, name))
 		}
 	}
 	return routes, errs
@@ -78,11 +92,16 @@ func (m *mirrors) refuseLoops(listening net.Addr, externalURL string) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.upstreams)) {
 		u := m.upstreams[name].url
-		if external.Host != "" && strings.EqualFold(u.Hostname()+":"+portOf(u), external.Hostname()+":"+portOf(external)) || listensAt(listening, u) {
+		if external.Host != "" && isSame(u, external) || listensAt(listening, u) {
 			errs = append(errs, fmt.Errorf("upstreams.%s.url: %s is this registry itself: name another one", name, u))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isSame reports whether two URLs lead to the same registry: a host may have several, each below a path.
+func isSame(a, b *url.URL) bool {
+	return strings.EqualFold(a.Hostname()+":"+portOf(a), b.Hostname()+":"+portOf(b)) && strings.TrimRight(a.Path, "/") == strings.TrimRight(b.Path, "/")
 }
 
 // listensAt reports whether a URL leads to where this process listens, as far as names that every machine knows tell.

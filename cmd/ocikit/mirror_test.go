@@ -44,6 +44,12 @@ func TestMistakesInTheConfigurationFileAreToldWithTheirKeys(t *testing.T) {
 		"kind":            {[]string{"upstreams: {hub: {url: [x]}}"}, "upstreams.hub.url: a value of another kind"},
 		"upstreams":       {[]string{"upstreams: [x]"}, "upstreams: want names"},
 		"upstream":        {[]string{"upstreams: {hub: x}"}, "upstreams.hub: want keys"},
+		"upstream twice":  {[]string{"upstreams:", "  hub: {url: x}", "  hub: {url: y}"}, `upstreams: mapping key "hub" already defined at line 2`},
+		"key twice":       {[]string{"upstreams:", "  hub: {url: x, url: y}"}, `upstreams.hub: mapping key "url" already defined at line 2`},
+		"route's key":     {[]string{hub, "routes: [{to: [hub], to: [hub]}]"}, `routes[0]: mapping key "to" already defined at line 2`},
+		"route":           {[]string{hub, "routes: [hub]"}, "routes[0]: want keys and values"},
+		"alias":           {[]string{"upstreams: {a: {url: x, namespace: &n name}, b: {url: y, tag-age: *n}}"}, "upstreams.b.tag-age: want a duration"},
+		"endless alias":   {[]string{"upstreams: {a: {allow: &l [x, *l]}}"}, "upstreams.a.allow: "},
 		"name":            {[]string{"upstreams: {Hub: {url: x}}"}, "upstreams.Hub: want a name"},
 		"local":           {[]string{"upstreams: {local: {url: x}}"}, "upstreams.local: want a name"},
 		"url":             {[]string{"upstreams: {hub: {url: 'ftp://x'}}"}, "upstreams.hub.url: "},
@@ -65,7 +71,11 @@ func TestMistakesInTheConfigurationFileAreToldWithTheirKeys(t *testing.T) {
 		"twice":           {[]string{hub, "routes: [{to: [hub, hub]}]"}, `routes[0].to: "hub" is there twice`},
 		"local later":     {[]string{hub, "routes: [{to: [hub, local]}]"}, `routes[0].to: "local" must come first`},
 		"namespace":       {[]string{"upstreams: {a: {url: registry.example.com}, b: {url: 'https://registry.example.com/base'}}"}, `upstreams.b.namespace: "registry.example.com" is that of upstreams.a`},
-		"no route":        {[]string{hub, "routes: [{to: [local]}]"}, "upstreams.hub: no route leads to it"},
+		"no way for ns": {
+			[]string{"upstreams: {hub: {url: https://registry.example.com, namespace: docker.io}}", "routes: [{to: [local, hub]}]"},
+			`upstreams.hub.namespace: "docker.io" must lead to this upstream alone, and no route does: add one like {prefix: hub, to: [hub]} to routes`,
+		},
+		"no route": {[]string{hub, "routes: [{to: [local]}]"}, "upstreams.hub: no route leads to it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -86,9 +96,25 @@ func TestUpstreamThatIsThisRegistryIsRefused(t *testing.T) {
 		assert.Equal(t, 1, status)
 		assert.Contains(t, stderr, "upstreams.hub.url: http://"+host+":"+port+" is this registry itself")
 	}
-	requireRefused(t, nil, []string{
-		"--data", t.TempDir(), "--external-url=https://registry.example.com", "--upstream=hub=https://registry.example.com",
-	}, "is this registry itself")
+	for external, address := range map[string]string{
+		"https://registry.example.com":  "https://Registry.example.com:443/v2/",
+		"https://example.com/registry/": "https://example.com/registry",
+	} {
+		requireRefused(t, nil, []string{"--data", t.TempDir(), "--external-url=" + external, "--upstream=hub=" + address}, "is this registry itself")
+	}
+}
+
+func TestConfigurationMayNameWhatStandsInItTwice(t *testing.T) {
+	t.Parallel()
+	s := start(t, "--data", t.TempDir(), "--external-url=https://example.com/registry", "--config", configFileOf(t,
+		"upstreams:",
+		"  a: &a {url: &url https://example.com/other, tag-age: 5m, allow: &allow [team/*]}",
+		"  b: {<<: *a, namespace: b}",
+		"  c: {url: *url, allow: *allow, namespace: c}"))
+	s.stop(t)
+	for _, want := range []string{"a=https://example.com/other", "b=https://example.com/other", "c=https://example.com/other"} {
+		assert.Contains(t, s.log(), want)
+	}
 }
 
 func TestFlagsAndEnvironmentOverrideTheFile(t *testing.T) {
@@ -140,6 +166,81 @@ func status(t *testing.T, url string) int {
 	return response.StatusCode
 }
 
+// What somebody pushed here must not be another registry's image to the clients of a mirror.
+func TestNamespacesLeadToTheirUpstreamAlone(t *testing.T) {
+	t.Parallel()
+	origin := httptest.NewServer(registry.NewHandler(registry.NewLocal(memory.NewMetadata(nil), memory.NewObjects(nil), nil), nil))
+	t.Cleanup(origin.Close)
+	host := strings.TrimPrefix(origin.URL, "http://")
+	for _, repository := range []string{"library/theirs", "library/both", "team/theirs"} {
+		pushImage(t, origin.URL, repository, "v1", "theirs")
+	}
+	for name, test := range map[string]struct {
+		routes string
+		pushed []string
+		want   map[string]int
+	}{
+		"fall-through alone": {
+			"[{to: [local, hub]}]", []string{"library/ours", "library/both"},
+			map[string]int{"library/theirs": 404, "library/ours": 404, "library/both": 404},
+		},
+		"a way of its own": {
+			"[{prefix: hub, to: [hub]}, {to: [local, hub]}]", []string{"library/ours"},
+			map[string]int{"library/theirs": 200, "library/ours": 404, "library/both": 200},
+		},
+		"a way that is left": {
+			"[{prefix: hub, to: [hub]}, {prefix: hub/team, to: [local, hub]}, {to: [local]}]", []string{"hub/team/ours", "hub/team/theirs"},
+			map[string]int{"library/theirs": 200, "team/ours": 404, "team/theirs": 404},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, "--data", t.TempDir(), "--config", configFileOf(t, "upstreams: {hub: {url: '"+origin.URL+"'}}", "routes: "+test.routes))
+			for _, repository := range test.pushed {
+				pushImage(t, s.url, repository, "v1", "ours")
+			}
+			for repository, want := range test.want {
+				assert.Equal(t, want, status(t, s.url+"/v2/"+repository+"/manifests/v1?ns="+host), repository)
+			}
+			s.stop(t)
+		})
+	}
+}
+
+// What is prefetched is what would be pulled through: no image comes from an upstream whose turn it is not.
+func TestPrefetchGoesOnAndFollowsTheRules(t *testing.T) {
+	t.Parallel()
+	newOrigin := func(repositories ...string) string {
+		origin := httptest.NewServer(registry.NewHandler(registry.NewLocal(memory.NewMetadata(nil), memory.NewObjects(nil), nil), nil))
+		t.Cleanup(origin.Close)
+		for _, repository := range repositories {
+			pushImage(t, origin.URL, repository, "v1", "layer of "+repository)
+		}
+		return origin.URL
+	}
+	first, second := newOrigin("team/one", "team/ours"), newOrigin("team/one", "team/two")
+	file := configFileOf(t, "data: "+t.TempDir(),
+		"upstreams: {first: {url: '"+first+"'}, second: {url: '"+second+"'}, down: {url: 'http://"+tooltest.FreeAddress(t)+"'}}",
+		"routes:",
+		"  - {to: [local, first, second]}",
+		"  - {prefix: second, to: [second]}",
+		"  - {prefix: home, to: [local]}",
+		"  - {prefix: down, to: [local, down, second]}")
+	pushImage(t, second, "two", "v1", "what another upstream may own")
+	s := start(t, "--config", file)
+	pushImage(t, s.url, "team/ours", "v2", "ours")
+	s.stop(t)
+	stdout, stderr, code := ended(t, nil, "prefetch", "--config", file, "down/two:v1", "team/none:v1", "team/ours:v1", "home/x:v1",
+		"team/one:v1", "team/two:v1", "second/team/two:v1")
+	assert.Equal(t, 1, code)
+	assert.Equal(t, "team/one:v1 is here\nteam/two:v1 is here\nsecond/team/two:v1 is here\n", stdout)
+	for _, want := range []string{
+		"down/two:v1: ", "does not answer", "team/none:v1: ", "team/ours:v1: ", "hides what is behind it", "home/x:v1: no route leads from there",
+	} {
+		assert.Contains(t, stderr, want)
+	}
+}
+
 func TestServePullsThroughFallsThroughAndPrefetches(t *testing.T) {
 	t.Parallel()
 	origin := httptest.NewServer(registry.NewHandler(registry.NewLocal(memory.NewMetadata(nil), memory.NewObjects(nil), nil), nil))
@@ -188,20 +289,4 @@ func TestServePullsThroughFallsThroughAndPrefetches(t *testing.T) {
 	s = start(t, "--config", file)
 	assert.Equal(t, 200, status(t, s.url+"/v2/hub/more/manifests/v1"))
 	s.stop(t)
-}
-
-func TestOwnRequestsComingBackAreRefused(t *testing.T) {
-	t.Parallel()
-	authorize := refuseOwn("ocikit-me", nil)
-	for via, refused := range map[string]bool{"": false, "1.1 ocikit-other": false, "1.1 ocikit-me": true, "1.0 proxy, 1.1 ocikit-me": true} {
-		r := httptest.NewRequest(http.MethodGet, "/v2/", http.NoBody)
-		r.Header.Set("Via", via)
-		allows, err := authorize(r, nil)
-		if refused {
-			require.ErrorIs(t, err, registry.ErrDenied, via)
-		} else {
-			require.NoError(t, err, via)
-			require.True(t, allows(registry.Access{}))
-		}
-	}
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/ocikit/ocikit/registry"
 	"github.com/ocikit/ocikit/registry/upstream"
 	"github.com/ocikit/ocikit/staging"
-	"github.com/ocikit/ocikit/store"
 )
 
 // prefetchCommand pulls images through before anybody needs them.
@@ -50,26 +49,32 @@ func (c *prefetchCommand) Run(ctx context.Context, out output, file *configFile)
 		return err
 	}
 	defer upstreams.close()
+	routes, err := upstreams.route(m, registry.NewLocal(s.meta, s.objects, nil))
+	if err != nil {
+		return err
+	}
+	var errs []error
 	for i, image := range images {
-		if err := m.hidden(ctx, s, image.repository); err != nil {
-			return fmt.Errorf("%s: %w", c.Images[i], err)
+		if err := c.fetch(ctx, out, routes, c.Images[i], image); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", c.Images[i], err))
 		}
-		if err := c.fetch(ctx, out, c.Images[i], image, upstreams.behind(m, image.repository)); err != nil {
-			return err
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// fetch fetches an image from the first of the upstreams that has it.
-func (c *prefetchCommand) fetch(ctx context.Context, out output, text string, image imageName, sources []upstream.Under) error {
-	if len(sources) == 0 {
-		return fmt.Errorf("%s: no route leads from there to an upstream", text)
-	}
-	var failed error
-	for _, source := range sources {
+// fetch fetches an image from the upstream that would be pulled through.
+func (c *prefetchCommand) fetch(ctx context.Context, out output, routes *registry.Route, text string, image imageName) error {
+	fetch := func(source registry.Registry) error {
+		under, ok := source.(upstream.Under)
+		if !ok {
+			return errNoUpstream
+		}
 		progress := newProgress(out)
-		err := source.Prefetch(ctx, image.repository, image.ref, &upstream.PrefetchOptions{
+		defer progress.end()
+		return under.Prefetch(ctx, image.repository, image.ref, &upstream.PrefetchOptions{
 			Platforms: c.Platform, Progress: func(p upstream.Progress) {
 				progress.show(func() string {
 					return fmt.Sprintf("%s: %d of %d blobs, %s of %s",
@@ -77,56 +82,21 @@ func (c *prefetchCommand) fetch(ctx context.Context, out output, text string, im
 				})
 			},
 		})
-		progress.end()
-		if err == nil {
-			_, err = fmt.Fprintf(out.stdout, "%s is here\n", text)
-			return err
-		}
-		if failed == nil || errors.Is(failed, registry.ErrManifestUnknown) {
-			failed = err
-		}
 	}
-	return fmt.Errorf("%s: %w", text, failed)
-}
-
-// find returns the route of a repository: the one with the longest prefix.
-func (m *mirrors) find(repository string) (found routeConfig) {
-	for _, route := range m.routes {
-		fits := route.Prefix == "" || repository == route.Prefix || strings.HasPrefix(repository, route.Prefix+"/")
-		if fits && len(route.Prefix) >= len(found.Prefix) {
-			found = route
-		}
+	child, _ := routes.Child(image.repository)
+	var err error
+	if through, ok := child.Registry.(*registry.FallThrough); ok {
+		err = through.Search(ctx, image.repository, image.ref, fetch)
+	} else {
+		err = fetch(child.Registry)
 	}
-	return found
-}
-
-// hidden returns an error if a local repository hides the upstreams behind it.
-func (m *mirrors) hidden(ctx context.Context, s *stores, repository string) error {
-	route := m.find(repository)
-	if len(route.To) == 0 || route.To[0] != localName || route.Mix {
-		return nil
-	}
-	_, err := s.meta.Tags(ctx, repository, "", 1)
-	switch {
-	case err == nil:
-		return errors.New("it is a local repository, which hides what is behind it")
-	case errors.Is(err, store.ErrRepositoryUnknown):
-		return nil
+	if err == nil {
+		_, err = fmt.Fprintf(out.stdout, "%s is here\n", text)
 	}
 	return err
 }
 
-// behind returns the upstreams to which a repository leads, in their order.
-func (o *opened) behind(m mirrors, repository string) []upstream.Under {
-	route := m.find(repository)
-	var found []upstream.Under
-	for _, name := range route.To {
-		if r, ok := o.registries[name]; ok {
-			found = append(found, r.Under(route.Prefix))
-		}
-	}
-	return found
-}
+var errNoUpstream = errors.New("no route leads from there to an upstream")
 
 // imageName is what somebody calls an image.
 type imageName struct {

@@ -110,13 +110,17 @@ func (c *serveCommand) Run(ctx context.Context, out output, file *configFile) er
 	}
 	defer upstreams.close()
 	metrics.watchSpool(upstreams.spool)
-	routed, err := upstreams.route(settings.mirrors, registry.NewLocal(stores.meta, stores.objects, &options))
+	var all registry.Registry = registry.NewLocal(stores.meta, stores.objects, &options)
+	routes, err := upstreams.route(settings.mirrors, all)
 	if err != nil {
 		return err
 	}
-	handler := registry.NewHandler(metrics.count(routed), &registry.HandlerOptions{
-		Authorize:   refuseOwn(via, authorize),
-		Namespace:   settings.mirrors.namespace(),
+	if routes != nil {
+		all = routes
+	}
+	handler := registry.NewHandler(metrics.count(all), &registry.HandlerOptions{
+		Authorize:   via.refuseLoops(authorize),
+		Namespace:   settings.mirrors.namespace(routes),
 		Observe:     observers(metrics.observe, requestLog(log, c.LogRequests)),
 		Logger:      log,
 		BasePath:    settings.basePath,
@@ -125,7 +129,7 @@ func (c *serveCommand) Run(ctx context.Context, out output, file *configFile) er
 	c.limitMemory(settings)
 	c.announce(log, listeners, settings)
 	health := newHealth(log, stores.dependencies)
-	return c.serve(ctx, health, newServers(log, listeners, settings, handler, operatorHandler(metrics, health)))
+	return c.serve(ctx, health, newServers(log, listeners, settings, via.follow(handler), operatorHandler(metrics, health)))
 }
 
 // operatorHandler serves those who watch the registry.

@@ -32,6 +32,11 @@ func (r *Registry) blob(ctx context.Context, name blobName) (registry.Blob, erro
 			r.observe(Event{Kind: KindBlob, Outcome: Missing})
 			return registry.Blob{}, err
 		}
+		if r.cause(ctx) != "" { // who has begun to fetch it may be waiting for this very request
+			if err := r.exists(ctx, name); err != nil {
+				return registry.Blob{}, err
+			}
+		}
 		if errors.Is(err, registry.ErrBlobUnknown) {
 			if adopted, err := r.adopt(ctx, name); adopted || err != nil {
 				if err != nil {
@@ -46,7 +51,7 @@ func (r *Registry) blob(ctx context.Context, name blobName) (registry.Blob, erro
 			}
 			continue
 		}
-		f, first, err := r.join(name)
+		f, first, err := r.join(ctx, name)
 		if err != nil {
 			return registry.Blob{}, err
 		}

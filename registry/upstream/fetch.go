@@ -42,8 +42,8 @@ const linger = 5 * time.Second
 // resumptions is how often a transfer that breaks goes on where it was.
 const resumptions = 3
 
-// join returns the fetch of a blob, which the caller has to leave, and whether it has just begun.
-func (r *Registry) join(name blobName) (f *fetch, first bool, err error) {
+// join returns the fetch of a blob, which the caller has to leave, and whether it has just begun. It outlives ctx.
+func (r *Registry) join(ctx context.Context, name blobName) (f *fetch, first bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -52,7 +52,7 @@ func (r *Registry) join(name blobName) (f *fetch, first bool, err error) {
 	f = r.fetches[name]
 	if f == nil {
 		f = &fetch{registry: r, name: name, began: make(chan struct{}), ended: make(chan struct{})}
-		f.ctx, f.cancel = context.WithCancel(r.ctx)
+		f.ctx, f.cancel = context.WithCancel(caused{r.ctx, ctx})
 		r.fetches[name] = f
 		r.work.Add(1)
 		first = true

@@ -73,6 +73,11 @@ type Options struct {
 	// Header is sent with each request to the upstream's own host, for instance to tell proxies apart.
 	Header http.Header
 
+	// Forward returns more of them by what the context knows of the request that is the cause, such as which proxies it has come
+	// through. Only those for whom it returns the same wait for one another's questions, since who asks in a circle would wait for
+	// himself; a blob is fetched in the name of the first. Default: none.
+	Forward func(ctx context.Context) http.Header
+
 	// Observe is told of what happens. It has to be quick and safe for concurrent use. Default: nobody is told.
 	Observe func(Event)
 

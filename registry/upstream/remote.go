@@ -57,7 +57,7 @@ func newRemote(base *url.URL, o *Options) *remote {
 		base: base,
 		client: &auth.Client{
 			Client: &http.Client{Transport: &retry.Transport{
-				Base: guarded{g, o.Header, own, others}, Policy: func() retry.Policy { return policy },
+				Base: guarded{g, o.Header, forwarding{own, o.Forward}, others}, Policy: func() retry.Policy { return policy },
 			}},
 			Header:               http.Header{"User-Agent": {o.UserAgent}},
 			Credential:           only(base.Host, o.Credential),

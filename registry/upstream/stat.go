@@ -90,6 +90,15 @@ func (r *Registry) blobError(name blobName, began time.Time, err error) error {
 	return err
 }
 
+// exists returns an error if the upstream says that it does not have a blob, or does not give it.
+func (r *Registry) exists(ctx context.Context, name blobName) error {
+	_, err := fly(ctx, r, "stat "+name.key(), func(ctx context.Context) (int64, error) { return r.stat(ctx, name) })
+	if errors.Is(err, registry.ErrBlobUnknown) || errors.Is(err, registry.ErrDenied) || ctx.Err() != nil {
+		return err
+	}
+	return nil // GET may tell more
+}
+
 // adopt makes a blob visible that is kept already, for another repository of the upstream, once that has said that this one has it, too.
 // So a layer that many images share comes once.
 func (r *Registry) adopt(ctx context.Context, name blobName) (bool, error) {

@@ -105,12 +105,12 @@ func (r *Registry) keptName(repository string) string { return r.prefix + reposi
 // registry.
 func fly[T any](ctx context.Context, r *Registry, key string, do func(ctx context.Context) (T, error)) (T, error) {
 	var zero T
-	done := r.flights.DoChan(key, func() (any, error) {
+	done := r.flights.DoChan(key+r.cause(ctx), func() (any, error) {
 		if !r.begin() {
 			return zero, errClosed
 		}
 		defer r.work.Done()
-		ctx, cancel := context.WithTimeout(r.ctx, longestFlight)
+		ctx, cancel := context.WithTimeout(caused{r.ctx, ctx}, longestFlight)
 		defer cancel()
 		return do(ctx)
 	})
