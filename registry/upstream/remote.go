@@ -146,15 +146,13 @@ func (r *remote) ask(ctx context.Context, q question) (*answer, error) {
 		return &answer{resp, body}, nil
 	}
 	defer body.Close()
-	if resp.ContentLength >= 0 && resp.ContentLength < drained { // so that the connection can be used again
-		hurry := time.AfterFunc(drainTime, func() { cancel(errSlow) })
-		_, _ = io.Copy(io.Discard, body)
-		hurry.Stop()
+	if resp.ContentLength >= 0 && resp.ContentLength < drained {
+		body.drain()
 	}
 	return nil, r.refused(q.method+" "+u.Redacted(), resp.StatusCode, resp.Header)
 }
 
-// What is read of an answer that refuses, and for how long.
+// What is read of the rest of an answer that nobody wants, and for how long.
 const (
 	drained   = 64 << 10
 	drainTime = 100 * time.Millisecond
@@ -241,6 +239,13 @@ func (p *patient) Read(b []byte) (int, error) {
 	p.timer.Reset(p.timeout)
 	defer p.timer.Stop()
 	return p.ReadCloser.Read(b)
+}
+
+// drain reads what is left, if that is soon done: then the connection can be used again.
+func (p *patient) drain() {
+	hurry := time.AfterFunc(drainTime, func() { p.cancel(errSlow) })
+	defer hurry.Stop()
+	_, _ = io.CopyN(io.Discard, p, drained) // what cannot be read is nothing that anybody wants
 }
 
 // Close ends the request.
