@@ -15,7 +15,7 @@ import (
 // does; the fetch is held until ctx ends.
 func (r *Registry) Blob(ctx context.Context, repository string, d digest.Digest) (registry.Blob, error) {
 	name, ok := r.options.Names.Upstream(repository)
-	if !ok {
+	if !ok || !validDigest(d) {
 		return registry.Blob{}, registry.ErrBlobUnknown
 	}
 	return r.blob(ctx, blobName{name, d})

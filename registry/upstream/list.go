@@ -15,7 +15,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/ocikit/ocikit/cas"
 	"github.com/ocikit/ocikit/registry"
 )
 
@@ -102,7 +101,7 @@ func (r *Registry) keptTags(ctx context.Context, name string) ([]string, error) 
 // that are kept. While the upstream does not answer, it is the kept ones. ErrUnsupported for more than can be passed on whole.
 func (r *Registry) Referrers(ctx context.Context, repository string, subject digest.Digest, page registry.ReferrersPage) ([]ocispec.Descriptor, error) {
 	name, ok := r.options.Names.Upstream(repository)
-	if !ok {
+	if !ok || !validDigest(subject) {
 		return nil, nil
 	}
 	list, err := r.list(ctx, name, "referrers "+name+"@"+subject.String(), func(ctx context.Context) (remembered, error) {
@@ -139,7 +138,7 @@ func (r *Registry) allReferrers(ctx context.Context, name string, subject digest
 		if err != nil {
 			return noList(err)
 		}
-		if _, err := cas.ParseDigest(entry.Digest.String()); err != nil || entry.Size < 0 {
+		if !validDigest(entry.Digest) || entry.Size < 0 {
 			return size.add(0)
 		}
 		all = append(all, entry)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,24 +19,40 @@ import (
 	"github.com/ocikit/ocikit/store"
 )
 
-// accepted are the manifests that we ask for: all that are known, and any other.
-var accepted = http.Header{"Accept": {strings.Join([]string{
+// manifestTypes are the types of manifests that are known.
+var manifestTypes = []string{
 	ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest,
-	"application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json", "*/*;q=0.1",
-}, ", ")}}
+	"application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json",
+}
+
+// accepted are the manifests that we ask for: all that are known, and any other.
+var accepted = http.Header{"Accept": {strings.Join(append(slices.Clone(manifestTypes), "*/*;q=0.1"), ", ")}}
 
 // Manifest implements [registry.Reader]. One that is kept is one query, and nothing is asked upstream: by digest always, by tag if
 // that was confirmed within TagAge. Else the upstream is asked by HEAD for a tag's digest, and for the manifest only where it is
 // another one. What many ask for at once is asked for once.
 func (r *Registry) Manifest(ctx context.Context, repository string, ref registry.Reference) (registry.Manifest, error) {
 	name, ok := r.options.Names.Upstream(repository)
-	if !ok {
+	if !ok || !valid(ref) {
 		return registry.Manifest{}, registry.ErrManifestUnknown
 	}
 	if ref.Tag != "" {
 		return r.byTag(ctx, name, ref.Tag)
 	}
 	return r.byDigest(ctx, name, ref.Digest)
+}
+
+// valid reports whether a manifest can have a reference. What cannot is not asked for: it would be a part of a URL.
+func valid(ref registry.Reference) bool {
+	if ref.Tag != "" {
+		return registry.ValidTag(ref.Tag)
+	}
+	return validDigest(ref.Digest)
+}
+
+func validDigest(d digest.Digest) bool {
+	_, err := cas.ParseDigest(string(d))
+	return err == nil
 }
 
 func (r *Registry) byDigest(ctx context.Context, name string, d digest.Digest) (registry.Manifest, error) {

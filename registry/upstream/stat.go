@@ -18,7 +18,7 @@ import (
 // StatBlob implements [registry.Reader]. A blob that is not kept costs one HEAD upstream, and is not fetched.
 func (r *Registry) StatBlob(ctx context.Context, repository string, d digest.Digest) (ocispec.Descriptor, error) {
 	upstream, ok := r.options.Names.Upstream(repository)
-	if !ok {
+	if !ok || !validDigest(d) {
 		return ocispec.Descriptor{}, registry.ErrBlobUnknown
 	}
 	name := blobName{upstream, d}
