@@ -71,7 +71,7 @@ func (r *Registry) list(ctx context.Context, name, key string, read func(context
 		return remembered{}, err
 	}
 	last, known := r.lists.get(key)
-	if known && (time.Now().Before(last.until) || !r.remote.pause.mayConfirm()) {
+	if known && (time.Now().Before(last.until) || !r.remote.pause.mayConfirm(name)) {
 		return last, nil
 	}
 	return fly(ctx, r, key, func(ctx context.Context) (remembered, error) {

@@ -102,7 +102,7 @@ func (r *Registry) serve(name, tag string, known store.MirroredTag) registry.Man
 
 // confirm asks the upstream whether a tag is still what is known of it.
 func (r *Registry) confirm(ctx context.Context, name, tag string, known store.MirroredTag) (registry.Manifest, error) {
-	if !r.remote.pause.mayConfirm() {
+	if !r.remote.pause.mayConfirm(name) {
 		return registry.Manifest{}, unavailable()
 	}
 	return fly(ctx, r, "confirm "+name+":"+tag, func(ctx context.Context) (registry.Manifest, error) {
@@ -223,7 +223,7 @@ func (r *Registry) download(ctx context.Context, name string, ref registry.Refer
 	}
 	data, err := io.ReadAll(io.LimitReader(got.body, maxManifest+1))
 	if err != nil {
-		return registry.Manifest{}, r.remote.failed(ctx, fmt.Errorf("receive manifest: %w", err))
+		return registry.Manifest{}, r.remote.failed(ctx, name, fmt.Errorf("receive manifest: %w", err))
 	}
 	if len(data) > maxManifest {
 		return registry.Manifest{}, wrong("a manifest of more than %d bytes", maxManifest)

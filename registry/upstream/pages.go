@@ -76,7 +76,7 @@ func (r *Registry) page(ctx context.Context, name, path, key string, query url.V
 	case body.full:
 		return nil, wrong("a page of a list of more than %d bytes", maxPage)
 	case body.err != nil:
-		return nil, r.remote.failed(ctx, fmt.Errorf("receive list: %w", body.err))
+		return nil, r.remote.failed(ctx, name, fmt.Errorf("receive list: %w", body.err))
 	case err != nil:
 		return nil, err
 	}
