@@ -107,10 +107,12 @@ func (r *Registry) confirm(ctx context.Context, name, tag string, known store.Mi
 	}
 	return fly(ctx, r, "confirm "+name+":"+tag, func(ctx context.Context) (registry.Manifest, error) {
 		now, err := r.tagDigest(ctx, name, tag)
-		if errors.Is(err, errMissing) {
+		switch {
+		case errors.Is(err, errMissing):
 			return registry.Manifest{}, r.gone(ctx, name, tag)
-		}
-		if err != nil {
+		case refusesHEAD(err):
+			return r.fetchTag(ctx, name, tag)
+		case err != nil:
 			return registry.Manifest{}, err
 		}
 		if now == known.Digest {
@@ -127,8 +129,17 @@ func (r *Registry) confirm(ctx context.Context, name, tag string, known store.Mi
 				return kept, nil
 			}
 		}
-		return r.fetch(ctx, name, registry.Reference{Tag: tag}, tag)
+		return r.fetchTag(ctx, name, tag)
 	})
+}
+
+// fetchTag fetches what a tag points to that is known.
+func (r *Registry) fetchTag(ctx context.Context, name, tag string) (registry.Manifest, error) {
+	manifest, err := r.fetch(ctx, name, registry.Reference{Tag: tag}, tag)
+	if errors.Is(err, registry.ErrManifestUnknown) {
+		r.forgetTag(ctx, name, tag)
+	}
+	return manifest, err
 }
 
 // tagDigest asks what a tag points to; "" is an answer that does not say.
@@ -147,14 +158,25 @@ func (r *Registry) tagDigest(ctx context.Context, name, tag string) (digest.Dige
 	return d, nil
 }
 
-// gone forgets a tag that the upstream does not have any more. What it pointed to can be pulled by its digest until it is evicted.
+// refusesHEAD reports whether an upstream may answer GET where it does not take HEAD.
+func refusesHEAD(err error) bool {
+	var said *statusError
+	return errors.As(err, &said) && slices.Contains([]int{http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented}, said.status)
+}
+
+// gone notes that the upstream does not have a tag any more.
 func (r *Registry) gone(ctx context.Context, name, tag string) error {
 	r.remember(name+":"+tag, registry.ErrManifestUnknown)
 	r.observe(Event{Kind: KindManifest, Outcome: Missing})
+	r.forgetTag(ctx, name, tag)
+	return registry.ErrManifestUnknown
+}
+
+// forgetTag forgets a tag. What it pointed to can be pulled by its digest until it is evicted.
+func (r *Registry) forgetTag(ctx context.Context, name, tag string) {
 	if err := r.kept.DeleteTag(ctx, r.keptName(name), tag); err != nil && !errors.Is(err, registry.ErrManifestUnknown) {
 		r.notKept(ctx, "that "+name+":"+tag+" is gone", err)
 	}
-	return registry.ErrManifestUnknown
 }
 
 // fetchOnce fetches a manifest for all who want it now.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/ocikit/ocikit/registry"
 	"github.com/ocikit/ocikit/registry/upstream"
+	"github.com/ocikit/ocikit/store"
+	"github.com/ocikit/ocikit/store/memory"
 )
 
 func TestRepositoryThatFailsKeepsNoOtherOneFromNews(t *testing.T) {
@@ -61,14 +63,14 @@ func TestRepositoryThatFailsIsNotAskedForNewsForAWhile(t *testing.T) {
 	o.push(t, "v1", []byte("layer"))
 	_, err := m.tag(t, "v1")
 	require.NoError(t, err)
-	o.says(http.StatusHTTPVersionNotSupported) // which is not tried again at once
+	o.says(http.StatusNotImplemented) // which is not tried again at once
 	o.forget()
 	for range 3 {
 		got, err := m.tag(t, "v1")
 		require.NoError(t, err)
 		require.NotEmpty(t, got.Warning)
 	}
-	require.Equal(t, 1, o.asked("/"))
+	require.Equal(t, 2, o.asked("/"), "HEAD and GET, once")
 }
 
 func TestUpstreamThatCannotBeReachedIsNotAskedForNewsOfAnything(t *testing.T) {
@@ -160,4 +162,38 @@ func TestUpstreamThatIsBusyForAMomentIsAskedAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, i.digest, got.Digest)
 	require.GreaterOrEqual(t, time.Since(began), time.Second, "as late as it asks for")
+}
+
+func TestUpstreamThatTakesNoHEADIsAskedByGET(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented} {
+		o := newOrigin(t)
+		meta, objects := memory.NewMetadata(nil), memory.NewObjects(nil)
+		m := newReplica(t, o.URL, meta, objects, always, func(options *upstream.Options) { options.StaleAge = -1 })
+		i := o.push(t, "v1", []byte("one"))
+		o.answers(func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodHead {
+				w.WriteHeader(status)
+			}
+			return r.Method == http.MethodHead
+		})
+		for range 2 {
+			got, err := m.tag(t, "v1")
+			require.NoError(t, err)
+			require.Equal(t, i.digest, got.Digest)
+			require.Empty(t, got.Warning)
+		}
+		found, err := m.StatBlob(t.Context(), repository, i.layerDigest())
+		require.NoError(t, err)
+		require.EqualValues(t, len(i.layer), found.Size)
+		moved := o.push(t, "v1", []byte("two"))
+		got, err := m.tag(t, "v1")
+		require.NoError(t, err)
+		require.Equal(t, moved.digest, got.Digest)
+		require.NoError(t, o.registry.DeleteTag(t.Context(), repository, "v1"))
+		_, err = m.tag(t, "v1")
+		require.ErrorIs(t, err, registry.ErrManifestUnknown)
+		_, err = meta.MirroredTag(t.Context(), store.MirrorPrefix+"hub/"+repository, "v1")
+		require.Error(t, err, "what is gone upstream is gone here")
+	}
 }

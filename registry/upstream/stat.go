@@ -42,7 +42,7 @@ func (r *Registry) StatBlob(ctx context.Context, repository string, d digest.Dig
 func (r *Registry) stat(ctx context.Context, name blobName) (int64, error) {
 	began := time.Now()
 	got, err := r.remote.ask(ctx, question{method: http.MethodHead, repository: name.repository, path: "blobs/" + name.digest.String()})
-	if errors.Is(err, registry.ErrDenied) { // a redirect to a URL that is signed for GET refuses HEAD
+	if errors.Is(err, registry.ErrDenied) || refusesHEAD(err) { // a redirect to a URL that is signed for GET denies HEAD
 		return r.statByRange(ctx, name, began)
 	}
 	if err != nil {
