@@ -163,7 +163,7 @@ func (r *remote) ask(ctx context.Context, q question) (*answer, error) {
 		cancel(err)
 		if connecting() && ctx.Err() == nil && !errors.Is(err, errForbidden) {
 			r.pause.unreachable()
-			return nil, fmt.Errorf("%w: ask upstream: %w", unavailable(), err)
+			return nil, fmt.Errorf("%w: ask upstream: %w", unavailable(), withoutSecrets(err))
 		}
 		return nil, r.failed(ctx, q.repository, err)
 	}
@@ -204,6 +204,7 @@ func orDefault(d, standard time.Duration) time.Duration {
 
 // failed returns what a request for something of a repository that got no answer, or not all of it, means for a client.
 func (r *remote) failed(ctx context.Context, repository string, err error) error {
+	err = withoutSecrets(err)
 	if ctx.Err() != nil { // somebody did not want to wait, which says nothing about the upstream
 		return fmt.Errorf("ask upstream: %w", err)
 	}
