@@ -50,11 +50,9 @@ func (r *Registry) blob(ctx context.Context, name blobName) (registry.Blob, erro
 		if err != nil {
 			return registry.Blob{}, err
 		}
-		leave := context.AfterFunc(ctx, func() { f.leave(first) })
+		leave := f.leaveWith(ctx, first)
 		if err := f.start(ctx); err != nil {
-			if leave() {
-				f.leave(first)
-			}
+			leave()
 			if errors.Is(err, errKept) {
 				continue
 			}
@@ -62,8 +60,9 @@ func (r *Registry) blob(ctx context.Context, name blobName) (registry.Blob, erro
 		}
 		if f.pipe != nil && !first { // what is not spooled is for whoever came first: the others wait until it is kept
 			err := f.wait(ctx)
-			if leave() {
-				f.leave(first)
+			leave()
+			if err == nil {
+				err = f.upstreams()
 			}
 			if err != nil {
 				return registry.Blob{}, err
