@@ -58,7 +58,7 @@ func (r *Registry) blob(ctx context.Context, name blobName) (registry.Blob, erro
 			}
 			return registry.Blob{}, err
 		}
-		if f.pipe != nil && !first { // what is not spooled is for whoever came first: the others wait until it is kept
+		if !first && !f.isWhole() { // what is not spooled is for whoever came first: the others wait until it is kept
 			err := f.wait(ctx)
 			leave()
 			if err == nil {

@@ -36,6 +36,11 @@ type fetch struct {
 	written  int64
 	complete bool // all is there, and is right
 	err      error
+
+	window    int64 // how much of it the file holds at a time; 0: all
+	lost      int64 // what is before this was written over
+	followers map[*follower]bool
+	moved     chan struct{} // closed when one of them has read; nil: nobody waits
 }
 
 // linger is how long a fetch goes on that nobody follows: those who read a blob in parts come again.

@@ -35,7 +35,7 @@ func (r *Registry) share(ctx context.Context, name blobName, f *fetch) (blob reg
 	}
 	leave := f.leaveWith(ctx, false)
 	err = f.start(ctx)
-	if err == nil && f.pipe == nil {
+	if err == nil && f.isWhole() {
 		r.observe(Event{Kind: KindBlob, Outcome: Followed})
 		return r.onItsWay(name, f), true, nil
 	}
