@@ -206,6 +206,20 @@ func TestRangeAheadOfTheFetchIsAskedForByItself(t *testing.T) {
 		require.Equal(t, layer[part[0]:part[0]+part[1]], data)
 	}
 	require.Equal(t, 3, o.asked("GET", d.Encoded()), "the fetch, and two parts far ahead of it")
+	body, err := blob.Open(t.Context(), 6<<20, 1<<20)
+	require.NoError(t, err)
+	_, err = io.ReadFull(body, make([]byte, 1000))
+	require.NoError(t, err)
+	require.NoError(t, body.Close())
+	var came []int64
+	m.mu.Lock()
+	for _, e := range m.events {
+		if e.Outcome == upstream.Passed {
+			came = append(came, e.Bytes)
+		}
+	}
+	m.mu.Unlock()
+	require.Equal(t, []int64{100, 1, 1000}, came, "bytes are counted that have come")
 	close(g.opened)
 	data, err := readAll(t, blob)
 	require.NoError(t, err)
@@ -426,6 +440,7 @@ func TestSizeIsFoundWhereHEADIsRefused(t *testing.T) {
 	found, err := m.StatBlob(t.Context(), repository, d)
 	require.NoError(t, err)
 	require.EqualValues(t, 12345, found.Size)
+	require.Equal(t, map[string]int{"blob passed": 1}, m.outcomes(), "it is counted")
 }
 
 func TestBlobsAreBlobsOfTheirRepository(t *testing.T) {

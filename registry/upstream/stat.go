@@ -35,6 +35,9 @@ func (r *Registry) StatBlob(ctx context.Context, repository string, d digest.Dig
 		return ocispec.Descriptor{}, err
 	}
 	size, err := fly(ctx, r, "stat "+name.key(), func(ctx context.Context) (int64, error) { return r.stat(ctx, name) })
+	if err == nil {
+		r.observe(Event{Kind: KindBlob, Outcome: Passed})
+	}
 	return descriptor(d, size), err
 }
 
