@@ -260,7 +260,7 @@ func (r *Registry) download(ctx context.Context, name string, ref registry.Refer
 		return registry.Manifest{}, wrong("a manifest that does not have the digest %s", d)
 	}
 	mediaType, _, err := mime.ParseMediaType(got.Header.Get("Content-Type"))
-	if err != nil || !strings.Contains(mediaType, "manifest") && !strings.Contains(mediaType, "index") {
+	if err != nil || len(mediaType) > maxMediaType || !strings.Contains(mediaType, "manifest") && !strings.Contains(mediaType, "index") {
 		mediaType = "" // the manifest itself says
 	}
 	manifest := registry.Manifest{Descriptor: ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}, Bytes: data}
