@@ -17,7 +17,7 @@ func newMirrorMetrics() mirrorMetrics {
 	return mirrorMetrics{
 		asked: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ocikit_upstream_requests_total",
-			Help: "What was asked for that an upstream has: kept, fetched, passed (and not kept), followed (on its way already), stale, missing or failed.",
+			Help: "What was asked for that an upstream has: kept, fetched, passed (and not to be kept), unkept (the stores failed), followed (on its way already), stale, missing or failed.",
 		}, []string{"upstream", "kind", "outcome"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ocikit_upstream_bytes_total", Help: "Bytes that came from an upstream.",

@@ -70,7 +70,11 @@ func (c *upstreamConfig) read() (*upstreamSettings, []error) {
 	o := &s.options
 	o.UserAgent = c.UserAgent
 	if c.Credentials != "" {
-		if o.Credential, err = upstream.LoadCredentials(c.Credentials); err != nil {
+		var hosts []string
+		if s.url != nil {
+			hosts = append(hosts, s.url.Host)
+		}
+		if o.Credential, err = upstream.LoadCredentials(c.Credentials, hosts...); err != nil {
 			wrong("credentials", "%w: want a file as docker login writes it", err)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // does; the fetch is held until ctx ends.
 func (r *Registry) Blob(ctx context.Context, repository string, d digest.Digest) (registry.Blob, error) {
 	name, ok := r.options.Names.Upstream(repository)
-	if !ok {
+	if !ok || !validDigest(d) {
 		return registry.Blob{}, registry.ErrBlobUnknown
 	}
 	return r.blob(ctx, blobName{name, d})
@@ -55,20 +55,19 @@ func (r *Registry) blob(ctx context.Context, name blobName) (registry.Blob, erro
 		if err != nil {
 			return registry.Blob{}, err
 		}
-		leave := context.AfterFunc(ctx, func() { f.leave(first) })
+		leave := f.leaveWith(ctx, first)
 		if err := f.start(ctx); err != nil {
-			if leave() {
-				f.leave(first)
-			}
+			leave()
 			if errors.Is(err, errKept) {
 				continue
 			}
 			return registry.Blob{}, err
 		}
-		if f.pipe != nil && !first { // what is not spooled is for whoever came first: the others wait until it is kept
+		if !first && !f.isWhole() { // what is not spooled is for whoever came first: the others wait until it is kept
 			err := f.wait(ctx)
-			if leave() {
-				f.leave(first)
+			leave()
+			if err == nil {
+				err = f.upstreams()
 			}
 			if err != nil {
 				return registry.Blob{}, err

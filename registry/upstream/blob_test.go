@@ -2,7 +2,10 @@ package upstream_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net/http"
 	"strconv"
@@ -203,6 +206,20 @@ func TestRangeAheadOfTheFetchIsAskedForByItself(t *testing.T) {
 		require.Equal(t, layer[part[0]:part[0]+part[1]], data)
 	}
 	require.Equal(t, 3, o.asked("GET", d.Encoded()), "the fetch, and two parts far ahead of it")
+	body, err := blob.Open(t.Context(), 6<<20, 1<<20)
+	require.NoError(t, err)
+	_, err = io.ReadFull(body, make([]byte, 1000))
+	require.NoError(t, err)
+	require.NoError(t, body.Close())
+	var came []int64
+	m.mu.Lock()
+	for _, e := range m.events {
+		if e.Outcome == upstream.Passed {
+			came = append(came, e.Bytes)
+		}
+	}
+	m.mu.Unlock()
+	require.Equal(t, []int64{100, 1, 1000}, came, "bytes are counted that have come")
 	close(g.opened)
 	data, err := readAll(t, blob)
 	require.NoError(t, err)
@@ -264,6 +281,95 @@ func TestWhatIsFullInTheSpoolIsPassedOnAndKept(t *testing.T) {
 	require.NoError(t, <-late, "who comes late waits until it is kept")
 	require.True(t, m.isKept(t, d))
 	require.Equal(t, 1, o.asked("GET", d.Encoded()))
+}
+
+func TestRoomInTheSpoolIsTakenForWhatComes(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	var spool *upstream.Spool
+	m := newMirror(t, o.URL, func(options *upstream.Options) { spool = options.Spool })
+	o.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Content-Length", strconv.Itoa(4<<30)) // as much as there is room for
+		_, _ = w.Write([]byte("x"))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		return true
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	_, err := m.Blob(ctx, repository, digest.FromString("tiny"))
+	require.NoError(t, err)
+	require.Positive(t, spool.Used())
+	require.LessOrEqual(t, spool.Used(), int64(16<<20))
+}
+
+func TestWhatOutgrowsTheSpoolGoesOnInTheRoomThatItHas(t *testing.T) {
+	t.Parallel()
+	const budget = 20 << 20
+	o := newOrigin(t)
+	var spool *upstream.Spool
+	m := newMirror(t, o.URL, func(options *upstream.Options) {
+		var err error
+		spool, err = upstream.NewSpool(t.TempDir(), budget)
+		require.NoError(t, err)
+		options.Spool = spool
+	})
+	layer := content("layer", 36<<20)
+	d := o.push(t, "v1", layer).layerDigest()
+	g := newGate(1 << 20)
+	o.answers(g.hold(layer))
+	var blobs [4]registry.Blob
+	for i := range blobs {
+		var err error
+		blobs[i], err = m.Blob(t.Context(), repository, d)
+		require.NoError(t, err)
+	}
+	<-g.held
+	fast, err := blobs[0].Open(t.Context(), 0, -1)
+	require.NoError(t, err)
+	slow, err := blobs[1].Open(t.Context(), 0, -1)
+	require.NoError(t, err)
+	leaves, err := blobs[2].Open(t.Context(), 0, -1)
+	require.NoError(t, err)
+	close(g.opened)
+
+	read := func(body io.Reader, sum hash.Hash, n int64) {
+		t.Helper()
+		_, err := io.CopyN(sum, body, n)
+		require.NoError(t, err)
+		require.LessOrEqual(t, spool.Used(), int64(budget))
+	}
+	fastSum, slowSum := sha256.New(), sha256.New()
+	read(fast, fastSum, 10<<20)
+	read(slow, slowSum, 9<<20)
+	require.NoError(t, leaves.Close()) // whoever leaves holds nobody up
+	read(fast, fastSum, 14<<20)        // what the slow one has read is written over
+	late := make(chan error, 2)
+	go func() {
+		_, err := readAll(t, blobs[3]) // who opens it late
+		late <- err
+	}()
+	go func() {
+		_, err := m.pull(t, d) // or comes late
+		late <- err
+	}()
+	done := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(fastSum, fast)
+		done <- errors.Join(err, fast.Close())
+	}()
+	_, err = io.Copy(slowSum, slow)
+	require.NoError(t, err)
+	require.NoError(t, slow.Close())
+	require.NoError(t, <-done)
+	for _, sum := range []hash.Hash{fastSum, slowSum} {
+		require.Equal(t, d, digest.NewDigest(digest.SHA256, sum))
+	}
+	for range cap(late) {
+		require.NoError(t, <-late, "they wait until it is kept")
+	}
+	require.Equal(t, 1, o.asked("GET", d.Encoded()))
+	m.mustPull(t, d)
 }
 
 func TestWhoComesLateIsServedWhenTheFirstNeverReads(t *testing.T) {
@@ -334,6 +440,7 @@ func TestSizeIsFoundWhereHEADIsRefused(t *testing.T) {
 	found, err := m.StatBlob(t.Context(), repository, d)
 	require.NoError(t, err)
 	require.EqualValues(t, 12345, found.Size)
+	require.Equal(t, map[string]int{"blob passed": 1}, m.outcomes(), "it is counted")
 }
 
 func TestBlobsAreBlobsOfTheirRepository(t *testing.T) {

@@ -9,7 +9,7 @@ type Outcome string
 const (
 	Kept     Outcome = "kept"     // it was here already
 	Fetched  Outcome = "fetched"  // it came from the upstream, and was kept
-	Passed   Outcome = "passed"   // it came from the upstream, and was not kept: another replica does that, or it was only a part
+	Passed   Outcome = "passed"   // it came from the upstream, and was not kept: another replica does that, or it was only a part, or its size
 	Unkept   Outcome = "unkept"   // it came from the upstream, and the stores did not take it, or cannot read what they have
 	Followed Outcome = "followed" // it is on its way for somebody else, and was shared
 	Stale    Outcome = "stale"    // the last known answer was served, since the upstream gave none

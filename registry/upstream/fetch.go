@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/ocikit/ocikit/registry"
 )
 
 // fetch is the one request for a blob that all who want it from this process follow, and whoever keeps it. What must stay true:
@@ -34,6 +36,11 @@ type fetch struct {
 	written  int64
 	complete bool // all is there, and is right
 	err      error
+
+	window    int64 // how much of it the file holds at a time; 0: all
+	lost      int64 // what is before this was written over
+	followers map[*follower]bool
+	moved     chan struct{} // closed when one of them has read; nil: nobody waits
 }
 
 // linger is how long a fetch goes on that nobody follows: those who read a blob in parts come again.
@@ -101,6 +108,16 @@ func (f *fetch) leave(first bool) {
 		return
 	}
 	f.alone = time.AfterFunc(linger, f.giveUp)
+}
+
+// leaveWith leaves when ctx ends, or when it is called what it returns, if that is earlier.
+func (f *fetch) leaveWith(ctx context.Context, first bool) (leave func()) {
+	stop := context.AfterFunc(ctx, func() { f.leave(first) })
+	return func() {
+		if stop() {
+			f.leave(first)
+		}
+	}
 }
 
 // letGo lets a stream go on without its client, if that has left. The registry's mutex is held.
@@ -218,6 +235,16 @@ func (f *fetch) failure() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err
+}
+
+// upstreams returns why it has failed if that is the upstream's fault, which is so for all who wait for it: or each of them would have
+// the whole sent again, one after the other. It is nil for one that ended since nobody read it.
+func (f *fetch) upstreams() error {
+	err := f.failure()
+	if errors.Is(err, registry.ErrUnavailable) || errors.Is(err, registry.ErrTooManyRequests) || errors.Is(err, registry.ErrDenied) {
+		return err
+	}
+	return nil
 }
 
 // start waits until the size is known, or it has failed.

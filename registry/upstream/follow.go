@@ -37,16 +37,23 @@ func (f *fetch) read(ctx context.Context, offset, end int64) (io.ReadCloser, err
 	case !f.again():
 		return nil, errGone
 	}
-	return &follower{fetch: f, ctx: ctx, offset: offset, end: end, joined: true}, nil
+	reader := &follower{fetch: f, ctx: ctx, offset: offset, end: end}
+	if !f.follow(reader) {
+		f.leave(false)
+		return nil, errGone
+	}
+	return reader, nil
 }
 
 // follower reads what a fetch has spooled, and waits for what it has not.
 type follower struct {
-	fetch       *fetch
-	ctx         context.Context
-	offset, end int64
-	joined      bool
-	close       sync.Once
+	fetch   *fetch
+	ctx     context.Context
+	end     int64
+	keeper  bool // and not one of the fetch's readers
+	offset  int64
+	dropped bool // under the fetch's mutex, as the offset is where it changes
+	close   sync.Once
 }
 
 // Read implements [io.Reader].
@@ -54,24 +61,32 @@ func (r *follower) Read(p []byte) (int, error) {
 	if r.offset >= r.end {
 		return 0, io.EOF
 	}
-	visible, err := r.await()
+	visible, window, err := r.await()
 	if err != nil {
 		return 0, err
 	}
-	n, err := r.fetch.file.ReadAt(p[:min(int64(len(p)), visible-r.offset)], r.offset)
-	r.offset += int64(n)
+	at, want := r.offset, min(int64(len(p)), visible-r.offset)
+	if window > 0 {
+		at %= window
+		want = min(want, window-at)
+	}
+	n, err := r.fetch.file.ReadAt(p[:want], at)
+	r.fetch.advance(r, int64(n))
 	if n > 0 {
 		return n, nil
 	}
 	return 0, fmt.Errorf("read the spool: %w", err)
 }
 
-// await waits until there is something to read, and returns how far it goes.
-func (r *follower) await() (int64, error) {
+// await waits until there is something to read, and returns how far it goes, and how much the file holds at a time.
+func (r *follower) await() (visible, window int64, err error) {
 	f := r.fetch
 	for {
 		f.mu.Lock()
-		visible, err := min(f.written, r.end), f.err
+		visible, window, err = min(f.written, r.end), f.window, f.err
+		if r.dropped {
+			visible, err = r.offset, errHeldUp
+		}
 		var changed chan struct{}
 		if visible <= r.offset && err == nil {
 			if f.changed == nil {
@@ -82,23 +97,26 @@ func (r *follower) await() (int64, error) {
 		f.mu.Unlock()
 		switch {
 		case visible > r.offset:
-			return visible, nil
+			return visible, window, nil
 		case err != nil:
-			return 0, fmt.Errorf("follow the transfer: %w", err)
+			return 0, 0, fmt.Errorf("follow the transfer: %w", err)
 		}
 		select {
 		case <-changed:
 		case <-r.ctx.Done():
-			return 0, r.ctx.Err()
+			return 0, 0, r.ctx.Err()
 		}
 	}
 }
 
 // Close leaves the fetch.
 func (r *follower) Close() error {
-	if r.joined {
-		r.close.Do(func() { r.fetch.leave(false) })
-	}
+	r.close.Do(func() {
+		r.fetch.unfollow(r)
+		if !r.keeper {
+			r.fetch.leave(false)
+		}
+	})
 	return nil
 }
 

@@ -2,6 +2,8 @@ package upstream_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"net/http"
 	"net/http/httptest"
@@ -216,6 +218,36 @@ func TestBasicCredentialsComeFromDockersFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(`{"auths":`), 0o600))
 	_, err = upstream.LoadCredentials(file)
 	require.Error(t, err)
+}
+
+func TestTokensComeFromRealmsOnOtherHosts(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	i := o.push(t, "v1", content("layer", 1000))
+	var asked sync.Map
+	realm := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		asked.Store(user+":"+password+" for "+r.URL.Query().Get("scope")+" of "+r.URL.Query().Get("service"), true)
+		_, _ = w.Write([]byte(`{"token":"good","expires_in":60}`))
+	}))
+	t.Cleanup(realm.Close)
+	o.wantsToken(realm.URL)
+	front := httptest.NewTLSServer(o.Config.Handler)
+	t.Cleanup(front.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(front.Certificate())
+	roots.AddCert(realm.Certificate())
+	m := newMirror(t, front.URL, loopback, func(options *upstream.Options) {
+		options.TLS = &tls.Config{RootCAs: roots}
+		options.Credential = func(context.Context, string) (upstream.Credential, error) {
+			return upstream.Credential{Username: "me", Password: "secret"}, nil
+		}
+	})
+	m.mustPull(t, i.layerDigest())
+	_, err := m.tag(t, "v1")
+	require.NoError(t, err)
+	_, ok := asked.Load("me:secret for repository:" + repository + ":pull of origin")
+	require.True(t, ok, "the login goes to a realm over TLS, as with Docker Hub")
 }
 
 func TestRequestsGoThroughAProxy(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ocikit/ocikit/registry"
+	"github.com/ocikit/ocikit/registry/upstream"
 	"github.com/ocikit/ocikit/store"
 	"github.com/ocikit/ocikit/store/memory"
 	"github.com/ocikit/ocikit/store/storetest"
@@ -180,8 +181,19 @@ func TestSlowIndexKeepsNobodyWaiting(t *testing.T) {
 	m := newReplica(t, o.URL, storetest.HookMetadata(memory.NewMetadata(nil), hung), memory.NewObjects(nil))
 	d := o.push(t, "v1", content("layer", 1<<20)).layerDigest()
 	m.mustPull(t, d) // all of it, before it is known who keeps it
+
+	small := newReplica(t, o.URL, storetest.HookMetadata(memory.NewMetadata(nil), hung), memory.NewObjects(nil), func(options *upstream.Options) {
+		var err error
+		options.Spool, err = upstream.NewSpool(t.TempDir(), 17<<20)
+		require.NoError(t, err)
+	})
+	large := o.push(t, "v2", content("large", 20<<20)).layerDigest()
+	small.mustPull(t, large) // though there is no room to wait for it
+
 	close(opened)
 	eventually(t, "it is kept", func() bool { return m.isKept(t, d) })
+	eventually(t, "it is not kept, and said", func() bool { return small.outcomes()["blob unkept"] == 1 })
+	require.False(t, small.isKept(t, large))
 }
 
 func TestStoresThatFailDoNotFailAPull(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 // first if it is not kept. ErrBlobUnknown if the upstream does not have it.
 func (r *Registry) Link(ctx context.Context, repository string, d digest.Digest, to string) error {
 	upstream, ok := r.options.Names.Upstream(repository)
-	if !ok {
+	if !ok || !validDigest(d) {
 		return registry.ErrBlobUnknown
 	}
 	if err := r.fill(ctx, blobName{upstream, d}, nil); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,24 +19,40 @@ import (
 	"github.com/ocikit/ocikit/store"
 )
 
-// accepted are the manifests that we ask for: all that are known, and any other.
-var accepted = http.Header{"Accept": {strings.Join([]string{
+// manifestTypes are the types of manifests that are known.
+var manifestTypes = []string{
 	ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest,
-	"application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json", "*/*;q=0.1",
-}, ", ")}}
+	"application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json",
+}
+
+// accepted are the manifests that we ask for: all that are known, and any other.
+var accepted = http.Header{"Accept": {strings.Join(append(slices.Clone(manifestTypes), "*/*;q=0.1"), ", ")}}
 
 // Manifest implements [registry.Reader]. One that is kept is one query, and nothing is asked upstream: by digest always, by tag if
 // that was confirmed within TagAge. Else the upstream is asked by HEAD for a tag's digest, and for the manifest only where it is
 // another one. What many ask for at once is asked for once.
 func (r *Registry) Manifest(ctx context.Context, repository string, ref registry.Reference) (registry.Manifest, error) {
 	name, ok := r.options.Names.Upstream(repository)
-	if !ok {
+	if !ok || !valid(ref) {
 		return registry.Manifest{}, registry.ErrManifestUnknown
 	}
 	if ref.Tag != "" {
 		return r.byTag(ctx, name, ref.Tag)
 	}
 	return r.byDigest(ctx, name, ref.Digest)
+}
+
+// valid reports whether a manifest can have a reference. What cannot is not asked for: it would be a part of a URL.
+func valid(ref registry.Reference) bool {
+	if ref.Tag != "" {
+		return registry.ValidTag(ref.Tag)
+	}
+	return validDigest(ref.Digest)
+}
+
+func validDigest(d digest.Digest) bool {
+	_, err := cas.ParseDigest(string(d))
+	return err == nil
 }
 
 func (r *Registry) byDigest(ctx context.Context, name string, d digest.Digest) (registry.Manifest, error) {
@@ -85,15 +102,17 @@ func (r *Registry) serve(name, tag string, known store.MirroredTag) registry.Man
 
 // confirm asks the upstream whether a tag is still what is known of it.
 func (r *Registry) confirm(ctx context.Context, name, tag string, known store.MirroredTag) (registry.Manifest, error) {
-	if !r.remote.pause.mayConfirm() {
+	if !r.remote.pause.mayConfirm(name) {
 		return registry.Manifest{}, unavailable()
 	}
 	return fly(ctx, r, "confirm "+name+":"+tag, func(ctx context.Context) (registry.Manifest, error) {
 		now, err := r.tagDigest(ctx, name, tag)
-		if errors.Is(err, errMissing) {
+		switch {
+		case errors.Is(err, errMissing):
 			return registry.Manifest{}, r.gone(ctx, name, tag)
-		}
-		if err != nil {
+		case refusesHEAD(err):
+			return r.fetchTag(ctx, name, tag)
+		case err != nil:
 			return registry.Manifest{}, err
 		}
 		if now == known.Digest {
@@ -110,8 +129,17 @@ func (r *Registry) confirm(ctx context.Context, name, tag string, known store.Mi
 				return kept, nil
 			}
 		}
-		return r.fetch(ctx, name, registry.Reference{Tag: tag}, tag)
+		return r.fetchTag(ctx, name, tag)
 	})
+}
+
+// fetchTag fetches what a tag points to that is known.
+func (r *Registry) fetchTag(ctx context.Context, name, tag string) (registry.Manifest, error) {
+	manifest, err := r.fetch(ctx, name, registry.Reference{Tag: tag}, tag)
+	if errors.Is(err, registry.ErrManifestUnknown) {
+		r.forgetTag(ctx, name, tag)
+	}
+	return manifest, err
 }
 
 // tagDigest asks what a tag points to; "" is an answer that does not say.
@@ -130,14 +158,25 @@ func (r *Registry) tagDigest(ctx context.Context, name, tag string) (digest.Dige
 	return d, nil
 }
 
-// gone forgets a tag that the upstream does not have any more. What it pointed to can be pulled by its digest until it is evicted.
+// refusesHEAD reports whether an upstream may answer GET where it does not take HEAD.
+func refusesHEAD(err error) bool {
+	var said *statusError
+	return errors.As(err, &said) && slices.Contains([]int{http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented}, said.status)
+}
+
+// gone notes that the upstream does not have a tag any more.
 func (r *Registry) gone(ctx context.Context, name, tag string) error {
 	r.remember(name+":"+tag, registry.ErrManifestUnknown)
 	r.observe(Event{Kind: KindManifest, Outcome: Missing})
+	r.forgetTag(ctx, name, tag)
+	return registry.ErrManifestUnknown
+}
+
+// forgetTag forgets a tag. What it pointed to can be pulled by its digest until it is evicted.
+func (r *Registry) forgetTag(ctx context.Context, name, tag string) {
 	if err := r.kept.DeleteTag(ctx, r.keptName(name), tag); err != nil && !errors.Is(err, registry.ErrManifestUnknown) {
 		r.notKept(ctx, "that "+name+":"+tag+" is gone", err)
 	}
-	return registry.ErrManifestUnknown
 }
 
 // fetchOnce fetches a manifest for all who want it now.
@@ -206,7 +245,7 @@ func (r *Registry) download(ctx context.Context, name string, ref registry.Refer
 	}
 	data, err := io.ReadAll(io.LimitReader(got.body, maxManifest+1))
 	if err != nil {
-		return registry.Manifest{}, r.remote.failed(ctx, fmt.Errorf("receive manifest: %w", err))
+		return registry.Manifest{}, r.remote.failed(ctx, name, fmt.Errorf("receive manifest: %w", err))
 	}
 	if len(data) > maxManifest {
 		return registry.Manifest{}, wrong("a manifest of more than %d bytes", maxManifest)
@@ -221,7 +260,7 @@ func (r *Registry) download(ctx context.Context, name string, ref registry.Refer
 		return registry.Manifest{}, wrong("a manifest that does not have the digest %s", d)
 	}
 	mediaType, _, err := mime.ParseMediaType(got.Header.Get("Content-Type"))
-	if err != nil || !strings.Contains(mediaType, "manifest") && !strings.Contains(mediaType, "index") {
+	if err != nil || len(mediaType) > maxMediaType || !strings.Contains(mediaType, "manifest") && !strings.Contains(mediaType, "index") {
 		mediaType = "" // the manifest itself says
 	}
 	manifest := registry.Manifest{Descriptor: ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}, Bytes: data}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -262,6 +263,7 @@ func TestTypesComeAsTheUpstreamSaysOrTheManifestDoes(t *testing.T) {
 		"parameters": {ocispec.MediaTypeImageIndex + "; charset=utf-8", index, ocispec.MediaTypeImageIndex},
 		"none":       {"", index, ocispec.MediaTypeImageIndex},
 		"wrong":      {"application/octet-stream", index, ocispec.MediaTypeImageIndex},
+		"too long":   {"application/" + strings.Repeat("x", 300) + "index", index, ocispec.MediaTypeImageIndex},
 		"unknown":    {"application/vnd.example.manifest.v9+json", []byte("anything"), "application/vnd.example.manifest.v9+json"},
 	} {
 		t.Run(name, func(t *testing.T) {

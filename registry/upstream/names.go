@@ -50,6 +50,10 @@ func (n *Names) Check() error {
 			return fmt.Errorf("rewrite from %q to %q: that makes no repository's name, %q for instance", rewrite.From, rewrite.To, example)
 		}
 		for _, earlier := range n.rules {
+			if earlier.To == rewrite.To && earlier.From != rewrite.From {
+				return fmt.Errorf("rewrite from %q collides with the rule from %q: both make %q, so one repository would have two names; leave one out, "+
+					"or give it another name to make", rewrite.From, earlier.From, rewrite.To)
+			}
 			if earlier.covers(rewrite.From) {
 				return fmt.Errorf("rewrite from %q is never reached: the rule from %q before it takes the same names; put it first, or leave it out",
 					rewrite.From, earlier.From)

@@ -50,17 +50,18 @@ func TestWrongOptionsAreRefusedWithTheirNames(t *testing.T) {
 		options       upstream.Options
 		want          string
 	}{
-		"name":            {"Hub", "https://registry.example.com", upstream.Options{}, `name "Hub"`},
-		"name of two":     {"a/b", "https://registry.example.com", upstream.Options{}, `name "a/b"`},
-		"scheme":          {"hub", "ftp://registry.example.com", upstream.Options{}, "is not a URL like"},
-		"password":        {"hub", "https://me:secret@registry.example.com", upstream.Options{}, "use a file of credentials"},
-		"query":           {"hub", "https://registry.example.com?x", upstream.Options{}, "is not a URL like"},
-		"time-out":        {"hub", "https://registry.example.com", upstream.Options{IdleTimeout: -time.Second}, "time-outs must not be negative"},
-		"rewrite pattern": {"hub", "https://registry.example.com", rewrites("a b", "c"), `pattern "a b"`},
-		"rewrite stars":   {"hub", "https://registry.example.com", rewrites("*", "c"), "as many stars"},
-		"rewrite name":    {"hub", "https://registry.example.com", rewrites("a", "C"), "no repository's name"},
-		"rewrite twice":   {"hub", "https://registry.example.com", rewrites("a", "b", "a", "c"), "never reached"},
-		"rewrite covered": {"hub", "https://registry.example.com", rewrites("**", "x/**", "a/*", "c/*"), "never reached"},
+		"name":             {"Hub", "https://registry.example.com", upstream.Options{}, `name "Hub"`},
+		"name of two":      {"a/b", "https://registry.example.com", upstream.Options{}, `name "a/b"`},
+		"scheme":           {"hub", "ftp://registry.example.com", upstream.Options{}, "is not a URL like"},
+		"password":         {"hub", "https://me:secret@registry.example.com", upstream.Options{}, "use a file of credentials"},
+		"query":            {"hub", "https://registry.example.com?x", upstream.Options{}, "is not a URL like"},
+		"time-out":         {"hub", "https://registry.example.com", upstream.Options{IdleTimeout: -time.Second}, "time-outs must not be negative"},
+		"rewrite pattern":  {"hub", "https://registry.example.com", rewrites("a b", "c"), `pattern "a b"`},
+		"rewrite stars":    {"hub", "https://registry.example.com", rewrites("*", "c"), "as many stars"},
+		"rewrite name":     {"hub", "https://registry.example.com", rewrites("a", "C"), "no repository's name"},
+		"rewrite twice":    {"hub", "https://registry.example.com", rewrites("a", "b", "a", "c"), "never reached"},
+		"rewrite collides": {"hub", "https://registry.example.com", rewrites("x/*", "z/*", "y/*", "z/*"), `"y/*" collides with the rule from "x/*"`},
+		"rewrite covered":  {"hub", "https://registry.example.com", rewrites("**", "x/**", "a/*", "c/*"), "never reached"},
 	} {
 		_, err := upstream.New(test.name, test.address, memory.NewMetadata(nil), memory.NewObjects(nil), &test.options)
 		require.ErrorContains(t, err, test.want, name)

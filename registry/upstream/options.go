@@ -94,6 +94,7 @@ const (
 	defaultIdleTimeout    = time.Minute
 	defaultMaxBlob        = 1 << 40
 	maxManifest           = 4 << 20
+	maxMediaType          = 255 // RFC 6838 has 127 for each half
 )
 
 // complete returns the options with their defaults.

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -18,13 +20,16 @@ func (r *Registry) pass(ctx context.Context, name blobName, offset, end, size in
 	if offset == end {
 		return http.NoBody, nil
 	}
+	began := time.Now()
 	got, err := r.part(ctx, name, offset, end)
 	if err != nil {
 		return nil, err
 	}
-	event.Bytes = end - offset
-	r.observe(event)
 	body := &exact{ReadCloser: got.body, left: end - offset, digest: name.digest}
+	body.came = func() {
+		event.Bytes, event.Took = end-offset-body.left, time.Since(began)
+		r.observe(event)
+	}
 	if offset == 0 && end == size {
 		body.sum = name.digest.Algorithm().Hash()
 	}
@@ -54,6 +59,14 @@ type exact struct {
 	left   int64
 	digest digest.Digest
 	sum    hash.Hash // nil: it is a part
+	came   func()    // is told, once, when no more comes
+	close  sync.Once
+}
+
+// Close ends the request.
+func (e *exact) Close() error {
+	e.close.Do(e.came)
+	return e.ReadCloser.Close()
 }
 
 // Read implements [io.Reader].

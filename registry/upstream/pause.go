@@ -1,40 +1,71 @@
 package upstream
 
 import (
+	"net/http"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/ocikit/ocikit/registry"
 )
 
-// An upstream that says 429 is left alone for as long as it asks, within bounds. One that fails is not asked to confirm what is
-// known for a while, which grows as long as it fails.
+// An upstream that asks to be left alone is, for as long as it asks, within bounds. One that fails is not asked to confirm what is known
+// for a while, which grows as long as it fails.
 const (
 	standardPause = 30 * time.Second
 	longestPause  = time.Hour
+	shortPause    = 2 * time.Second // one that is waited for
 	firstFailure  = time.Second
 	lastFailure   = time.Minute
+	mostTroubles  = 10_000
 )
 
-// pause is what keeps us from hammering an upstream that does not want to, or cannot, answer.
+// pause is what keeps us from hammering an upstream that does not want to, or cannot, answer. What concerns one repository, such as a
+// failure to find something of it, is noted of that alone: else a client that asks for what is broken would keep all others from news.
 type pause struct {
 	mu       sync.Mutex
-	limited  time.Time // it has said 429; until then it is asked for nothing
-	failing  time.Time // until then it is not asked to confirm
+	limited  time.Time // it wants to be left alone; until then it is asked for nothing
+	why      *registry.Error
+	host     trouble // to connect
+	troubles *simplelru.LRU[string, trouble]
+}
+
+// trouble is that something fails.
+type trouble struct {
+	until    time.Time // it is not asked to confirm
 	failures int       // in a row
 }
 
-// limit notes that the upstream wants to be left alone, and returns what clients are told; 0 is an answer that did not say for how long.
-func (p *pause) limit(after time.Duration) error {
+func (t trouble) again() trouble {
+	return trouble{time.Now().Add(min(firstFailure<<min(t.failures, 10), lastFailure)), t.failures + 1}
+}
+
+func newPause() *pause {
+	p := &pause{}
+	p.troubles, _ = simplelru.NewLRU[string, trouble](mostTroubles, nil) // fails only for a size below 1
+	return p
+}
+
+// heed notes whether an answer wants us to leave the upstream alone. A server that has too much to do asks for it as one that limits
+// what may be pulled; a short while of that is worth waiting for.
+func (p *pause) heed(resp *http.Response) {
+	after, why := retryAfter(resp.Header), registry.ErrTooManyRequests.With("the upstream registry limits how much may be pulled")
+	switch {
+	case resp.StatusCode == http.StatusTooManyRequests:
+	case resp.StatusCode == http.StatusServiceUnavailable && after > shortPause:
+		why = registry.ErrUnavailable.With("the upstream registry asks to be left alone for a while")
+	default:
+		return
+	}
 	if after <= 0 {
 		after = standardPause
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if until := time.Now().Add(min(after, longestPause)); until.After(p.limited) { // others that are on their way know less
-		p.limited = until
+		p.limited, p.why = until, why
 	}
-	return limited(time.Until(p.limited))
 }
 
 // refusal returns the error of a request that must not be sent, or nil.
@@ -42,31 +73,54 @@ func (p *pause) refusal() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if left := time.Until(p.limited); left > 0 {
-		return limited(left)
+		return &registry.RetryError{Err: p.why, After: left}
 	}
 	return nil
 }
 
-func limited(left time.Duration) error {
-	return &registry.RetryError{Err: registry.ErrTooManyRequests.With("the upstream registry limits how much may be pulled"), After: left}
-}
-
-// note remembers whether the upstream answered.
-func (p *pause) note(answered bool) {
+// answered notes that the upstream has answered what was asked of a repository.
+func (p *pause) answered(repository string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if answered {
-		p.failures, p.failing = 0, time.Time{}
-		return
-	}
-	p.failing = time.Now().Add(min(firstFailure<<min(p.failures, 10), lastFailure))
-	p.failures++
+	p.host = trouble{}
+	p.troubles.Remove(repository)
 }
 
-// mayConfirm reports whether to ask the upstream for what is known already.
-func (p *pause) mayConfirm() bool {
+// failed notes that it has not.
+func (p *pause) failed(repository string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last, _ := p.troubles.Get(repository)
+	p.troubles.Add(repository, last.again())
+}
+
+// unreachable notes that nobody could connect to the upstream, whatever for.
+func (p *pause) unreachable() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.host = p.host.again()
+}
+
+// mayConfirm reports whether to ask the upstream for what is known already of a repository.
+func (p *pause) mayConfirm(repository string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	return !now.Before(p.limited) && !now.Before(p.failing)
+	last, _ := p.troubles.Get(repository)
+	return !now.Before(p.limited) && !now.Before(p.host.until) && !now.Before(last.until)
+}
+
+// heeding tells a pause of all answers, those of whoever gives tokens, too: what becomes of them does not show their headers.
+type heeding struct {
+	http.RoundTripper
+	pause *pause
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (h heeding) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := h.RoundTripper.RoundTrip(req)
+	if err == nil {
+		h.pause.heed(resp)
+	}
+	return resp, err
 }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -21,6 +23,7 @@ import (
 // remote asks an upstream. What clients of registries have to know of logging in, tokens and trying again is oras-go's.
 type remote struct {
 	base    *url.URL
+	guard   *guard
 	client  *auth.Client
 	pause   *pause
 	options *Options
@@ -43,21 +46,25 @@ func newRemote(base *url.URL, o *Options) *remote {
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: o.AnswerTimeout,
 		ReadBufferSize:        64 << 10,
+
+		MaxResponseHeaderBytes: 64 << 10, // parts of them are remembered, or sent back
 	}
 	policy := &retry.GenericPolicy{
 		Retryable: mayTryAgain,
-		Backoff:   retry.ExponentialBackoff(250*time.Millisecond, 2, 0.2),
-		MinWait:   100 * time.Millisecond, MaxWait: 2 * time.Second, MaxRetry: attempts - 1,
+		Backoff:   backoff(retry.ExponentialBackoff(250*time.Millisecond, 2, 0.2)),
+		MinWait:   100 * time.Millisecond, MaxWait: shortPause, MaxRetry: attempts - 1,
 	}
+	pause := newPause()
 	others := own.Clone()
 	if others.TLSClientConfig != nil {
 		others.TLSClientConfig.Certificates, others.TLSClientConfig.GetClientCertificate = nil, nil
 	}
 	return &remote{
-		base: base,
+		base:  base,
+		guard: g,
 		client: &auth.Client{
 			Client: &http.Client{Transport: &retry.Transport{
-				Base: guarded{g, o.Header, forwarding{own, o.Forward}, others}, Policy: func() retry.Policy { return policy },
+				Base: heeding{guarded{g, o.Header, forwarding{own, o.Forward}, others}, pause}, Policy: func() retry.Policy { return policy },
 			}},
 			Header:               http.Header{"User-Agent": {o.UserAgent}},
 			Credential:           only(base.Host, o.Credential),
@@ -65,7 +72,7 @@ func newRemote(base *url.URL, o *Options) *remote {
 			ClientID:             "ocikit",
 			BlockedRealmPrefixes: []netip.Prefix{}, // the guard looks at the address itself, when it connects
 		},
-		pause:   &pause{},
+		pause:   pause,
 		options: o,
 		close: func() {
 			own.CloseIdleConnections()
@@ -74,13 +81,28 @@ func newRemote(base *url.URL, o *Options) *remote {
 	}
 }
 
-// mayTryAgain reports whether the same request may succeed a moment later. An upstream that says 429 is left alone instead.
+// backoff waits between two tries for as long as a server asks, and else as usual.
+func backoff(usual retry.Backoff) retry.Backoff {
+	return func(attempt int, resp *http.Response) time.Duration {
+		if resp != nil {
+			if after := retryAfter(resp.Header); after > 0 {
+				return after
+			}
+		}
+		return usual(attempt, resp)
+	}
+}
+
+// mayTryAgain reports whether the same request may succeed a moment later. An upstream that asks to be left alone is left alone instead.
 func mayTryAgain(resp *http.Response, err error) (bool, error) {
 	if err != nil {
 		if errors.Is(err, errForbidden) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return false, err
 		}
 		return true, nil
+	}
+	if retryAfter(resp.Header) > shortPause {
+		return false, nil
 	}
 	switch resp.StatusCode {
 	case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -122,6 +144,7 @@ func (r *remote) ask(ctx context.Context, q question) (*answer, error) {
 	u.Path += "/v2/" + q.repository + "/" + q.path
 	u.RawQuery = q.query.Encode()
 	asking, cancel := context.WithCancelCause(auth.AppendScopesForHost(ctx, r.base.Host, auth.ScopeRepository(q.repository, auth.ActionPull)))
+	asking, connecting := r.watch(asking)
 	late := time.AfterFunc(orDefault(q.timeout, r.options.AnswerTimeout), func() { cancel(errSlow) })
 	req, err := http.NewRequestWithContext(asking, q.method, u.String(), nil)
 	if err != nil {
@@ -138,23 +161,35 @@ func (r *remote) ask(ctx context.Context, q question) (*answer, error) {
 	}
 	if err != nil {
 		cancel(err)
-		return nil, r.failed(ctx, err)
+		if connecting() && ctx.Err() == nil && !errors.Is(err, errForbidden) {
+			r.pause.unreachable()
+			return nil, fmt.Errorf("%w: ask upstream: %w", unavailable(), withoutSecrets(err))
+		}
+		return nil, r.failed(ctx, q.repository, err)
 	}
 	body := newPatient(resp.Body, r.options.IdleTimeout, cancel)
 	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent {
-		r.pause.note(true)
+		r.pause.answered(q.repository)
 		return &answer{resp, body}, nil
 	}
 	defer body.Close()
-	if resp.ContentLength >= 0 && resp.ContentLength < drained { // so that the connection can be used again
-		hurry := time.AfterFunc(drainTime, func() { cancel(errSlow) })
-		_, _ = io.Copy(io.Discard, body)
-		hurry.Stop()
+	if resp.ContentLength >= 0 && resp.ContentLength < drained {
+		body.drain()
 	}
-	return nil, r.refused(q.method+" "+u.Redacted(), resp.StatusCode, resp.Header)
+	u.RawQuery = ""
+	return nil, r.refused(q.repository, &statusError{q.method + " " + u.String(), resp.StatusCode})
 }
 
-// What is read of an answer that refuses, and for how long.
+// watch returns a context for a request, and what reports whether that got no further than to connect to the upstream, or to the proxy.
+func (r *remote) watch(ctx context.Context) (watched context.Context, connecting func() bool) {
+	var waits atomic.Bool
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(address string) { waits.Store(r.guard.trusted(address)) },
+		GotConn: func(httptrace.GotConnInfo) { waits.Store(false) },
+	}), waits.Load
+}
+
+// What is read of the rest of an answer that nobody wants, and for how long.
 const (
 	drained   = 64 << 10
 	drainTime = 100 * time.Millisecond
@@ -167,19 +202,20 @@ func orDefault(d, standard time.Duration) time.Duration {
 	return d
 }
 
-// failed returns what a request that got no answer means for a client.
-func (r *remote) failed(ctx context.Context, err error) error {
+// failed returns what a request for something of a repository that got no answer, or not all of it, means for a client.
+func (r *remote) failed(ctx context.Context, repository string, err error) error {
+	err = withoutSecrets(err)
 	if ctx.Err() != nil { // somebody did not want to wait, which says nothing about the upstream
 		return fmt.Errorf("ask upstream: %w", err)
 	}
 	var token *errcode.ErrorResponse
 	if errors.As(err, &token) { // of whoever gives tokens
-		return r.refused("ask for a token", token.StatusCode, nil)
+		return r.refused(repository, &statusError{"ask for a token", token.StatusCode})
 	}
-	r.pause.note(false)
-	if errors.Is(err, errForbidden) || errors.Is(err, auth.ErrBasicCredentialNotFound) {
+	if errors.Is(err, errForbidden) || errors.Is(err, auth.ErrBasicCredentialNotFound) { // nothing that will be better in a while
 		return fmt.Errorf("%w: %w", registry.ErrDenied.With("the upstream registry wants a login that is not configured, or leads elsewhere"), err)
 	}
+	r.pause.failed(repository)
 	return fmt.Errorf("%w: ask upstream: %w", unavailable(), err)
 }
 
@@ -190,22 +226,32 @@ func unavailable() error {
 	return &registry.RetryError{Err: registry.ErrUnavailable.With("the upstream registry does not answer"), After: 5 * time.Second}
 }
 
+// statusError is an answer other than success.
+type statusError struct {
+	what   string
+	status int
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("%s: upstream says %d", e.what, e.status) }
+
 // refused returns what an answer other than success means for a client.
-func (r *remote) refused(what string, status int, header http.Header) error {
-	said := fmt.Errorf("%s: upstream says %d", what, status)
-	switch {
-	case status == http.StatusTooManyRequests:
-		return fmt.Errorf("%w: %w", r.pause.limit(retryAfter(header)), said)
-	case status >= http.StatusInternalServerError:
-		r.pause.note(false)
-		return fmt.Errorf("%w: %w", unavailable(), said)
-	}
-	r.pause.note(true)
-	switch status {
+func (r *remote) refused(repository string, said *statusError) error {
+	switch said.status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		if err := r.pause.refusal(); err != nil {
+			return fmt.Errorf("%w: %w", err, said)
+		}
 	case http.StatusNotFound:
+		r.pause.answered(repository)
 		return fmt.Errorf("%w: %w", errMissing, said)
 	case http.StatusUnauthorized, http.StatusForbidden:
+		r.pause.answered(repository)
 		return fmt.Errorf("%w: %w", denied, said)
+	}
+	if said.status >= http.StatusInternalServerError {
+		r.pause.failed(repository)
+	} else {
+		r.pause.answered(repository)
 	}
 	return fmt.Errorf("%w: %w", unavailable(), said)
 }
@@ -241,6 +287,13 @@ func (p *patient) Read(b []byte) (int, error) {
 	p.timer.Reset(p.timeout)
 	defer p.timer.Stop()
 	return p.ReadCloser.Read(b)
+}
+
+// drain reads what is left, if that is soon done: then the connection can be used again.
+func (p *patient) drain() {
+	hurry := time.AfterFunc(drainTime, func() { p.cancel(errSlow) })
+	defer hurry.Stop()
+	_, _ = io.CopyN(io.Discard, p, drained) // what cannot be read is nothing that anybody wants
 }
 
 // Close ends the request.

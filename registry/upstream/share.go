@@ -33,9 +33,9 @@ func (r *Registry) share(ctx context.Context, name blobName, f *fetch) (blob reg
 		f.refuse(name.repository)
 		return blob, false, nil //nolint:nilerr // it is asked in another way
 	}
-	leave := context.AfterFunc(ctx, func() { f.leave(false) })
+	leave := f.leaveWith(ctx, false)
 	err = f.start(ctx)
-	if err == nil && f.pipe == nil {
+	if err == nil && f.isWhole() {
 		r.observe(Event{Kind: KindBlob, Outcome: Followed})
 		return r.onItsWay(name, f), true, nil
 	}
@@ -43,9 +43,7 @@ func (r *Registry) share(ctx context.Context, name blobName, f *fetch) (blob reg
 		_ = f.wait(ctx) // what is not spooled may be kept then; ctx's own error is looked at below
 	}
 	f.refuse(name.repository)
-	if leave() {
-		f.leave(false)
-	}
+	leave()
 	return blob, false, ctx.Err() // that it failed there says nothing about this repository
 }
 

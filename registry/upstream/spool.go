@@ -11,7 +11,8 @@ import (
 const defaultSpool = 4 << 30
 
 // Spool is room on a disk for content that is on its way, so that clients who are slower than the upstream do not hold it up, and those
-// who come late begin at the beginning. Its files have no names: the system forgets them with the process.
+// who come late begin at the beginning. Room is taken as content comes; what finds none goes at the pace of its clients. Its files have
+// no names: the system forgets them with the process.
 type Spool struct {
 	dir    string
 	budget int64
@@ -45,31 +46,40 @@ func (s *Spool) Used() int64 {
 
 var errSpoolFull = errors.New("no room in the spool")
 
-// create returns a file of the spool with room for size bytes, or errSpoolFull. It never waits.
+// spoolStep is how much room a file takes at once. An upstream says how much comes before it sends anything, and need not be right: so
+// room is only taken for what comes.
+const spoolStep = 16 << 20
+
+// create returns a file of the spool with room for the first step of what has so many bytes, or errSpoolFull. It never waits.
 func (s *Spool) create(size int64) (*spoolFile, error) {
-	s.mu.Lock()
-	if s.used+size > s.budget {
-		s.mu.Unlock()
+	first := min(size, spoolStep)
+	if !s.take(first) {
 		return nil, errSpoolFull
 	}
-	s.used += size
-	s.mu.Unlock()
 	file, err := os.CreateTemp(s.dir, "ocikit-*.part")
-	if err == nil {
-		if full := reserve(file, size); full != nil { // better now than in the middle
-			_ = file.Close()
-			_ = os.Remove(file.Name())
-			s.giveBack(size)
-			return nil, fmt.Errorf("spool: %w", full)
-		}
-		// Where a file cannot lose its name while it is open, it does so when it is closed.
-		if os.Remove(file.Name()) == nil {
-			return &spoolFile{File: file, spool: s, size: size}, nil
-		}
-		return &spoolFile{File: file, spool: s, size: size, named: true}, nil
+	if err != nil {
+		s.giveBack(first)
+		return nil, fmt.Errorf("spool: %w", err)
 	}
-	s.giveBack(size)
-	return nil, fmt.Errorf("spool: %w", err)
+	f := &spoolFile{File: file, spool: s, room: first}
+	// Where a file cannot lose its name while it is open, it does so when it is closed.
+	f.named = os.Remove(file.Name()) != nil
+	if err := reserve(file, 0, first); err != nil { // better now than in the middle
+		_ = f.Close()
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	return f, nil
+}
+
+// take takes room, if there is so much.
+func (s *Spool) take(size int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if size > s.budget-s.used {
+		return false
+	}
+	s.used += size
+	return true
 }
 
 func (s *Spool) giveBack(size int64) {
@@ -78,12 +88,26 @@ func (s *Spool) giveBack(size int64) {
 	s.used -= size
 }
 
-// spoolFile is room for one content.
+// spoolFile is room for one content, or for a part of it at a time.
 type spoolFile struct {
 	*os.File
 	spool *Spool
-	size  int64
+	room  int64
 	named bool
+}
+
+// extend takes room for the next step of what has so many bytes, and reports whether there was some.
+func (f *spoolFile) extend(size int64) bool {
+	step := min(size-f.room, spoolStep)
+	if !f.spool.take(step) {
+		return false
+	}
+	if reserve(f.File, f.room, step) != nil {
+		f.spool.giveBack(step)
+		return false
+	}
+	f.room += step
+	return true
 }
 
 // Close gives the room back.
@@ -92,6 +116,6 @@ func (f *spoolFile) Close() error {
 	if f.named {
 		err = errors.Join(err, os.Remove(f.Name()))
 	}
-	f.spool.giveBack(f.size)
+	f.spool.giveBack(f.room)
 	return err
 }

@@ -6,12 +6,12 @@ import (
 	"syscall"
 )
 
-// reserve takes room on the disk for a file. File systems that cannot do so say so later.
-func reserve(file *os.File, size int64) error {
+// reserve takes room on the disk for a part of a file. File systems that cannot do so say so later.
+func reserve(file *os.File, offset, size int64) error {
 	if size == 0 {
 		return nil
 	}
-	err := syscall.Fallocate(int(file.Fd()), 0, 0, size)
+	err := syscall.Fallocate(int(file.Fd()), 0, offset, size)
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EFBIG) || errors.Is(err, syscall.EDQUOT) {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 // StatBlob implements [registry.Reader]. A blob that is not kept costs one HEAD upstream, and is not fetched.
 func (r *Registry) StatBlob(ctx context.Context, repository string, d digest.Digest) (ocispec.Descriptor, error) {
 	upstream, ok := r.options.Names.Upstream(repository)
-	if !ok {
+	if !ok || !validDigest(d) {
 		return ocispec.Descriptor{}, registry.ErrBlobUnknown
 	}
 	name := blobName{upstream, d}
@@ -35,6 +35,9 @@ func (r *Registry) StatBlob(ctx context.Context, repository string, d digest.Dig
 		return ocispec.Descriptor{}, err
 	}
 	size, err := fly(ctx, r, "stat "+name.key(), func(ctx context.Context) (int64, error) { return r.stat(ctx, name) })
+	if err == nil {
+		r.observe(Event{Kind: KindBlob, Outcome: Passed})
+	}
 	return descriptor(d, size), err
 }
 
@@ -42,7 +45,7 @@ func (r *Registry) StatBlob(ctx context.Context, repository string, d digest.Dig
 func (r *Registry) stat(ctx context.Context, name blobName) (int64, error) {
 	began := time.Now()
 	got, err := r.remote.ask(ctx, question{method: http.MethodHead, repository: name.repository, path: "blobs/" + name.digest.String()})
-	if errors.Is(err, registry.ErrDenied) { // a redirect to a URL that is signed for GET refuses HEAD
+	if errors.Is(err, registry.ErrDenied) || refusesHEAD(err) { // a redirect to a URL that is signed for GET denies HEAD
 		return r.statByRange(ctx, name, began)
 	}
 	if err != nil {

@@ -9,8 +9,11 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// mostTokens is how many tokens are remembered: each repository has one, and clients may ask for any number of repositories.
-const mostTokens = 1000
+// Bounds of the tokens that are remembered: each repository has one, and clients may ask for any number of repositories.
+const (
+	mostTokens = 1000
+	maxToken   = 32 << 10 // bytes, with what it is for
+)
 
 // tokens remembers tokens, as oras-go's own cache does, but not without bounds.
 type tokens struct {
@@ -55,7 +58,9 @@ func (c *tokens) Set(ctx context.Context, host string, scheme auth.Scheme, key s
 		token, err := fetch(context.WithoutCancel(ctx))
 		if err == nil {
 			c.schemes.Add(host, scheme)
-			c.tokens.Add(at, token)
+			if len(at)+len(token) <= maxToken {
+				c.tokens.Add(at, token)
+			}
 		}
 		return token, err
 	})

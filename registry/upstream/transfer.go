@@ -38,11 +38,11 @@ func (f *fetch) transfer() (Outcome, error) {
 		return Failed, wrong("nothing for %s", f.name.digest)
 	}
 	f.begin(size)
-	keeping := f.keep()
+	done := f.keep()
 	err = f.receive(&got)
 	if err != nil {
 		f.fail(err)
-		kept := <-keeping
+		kept := <-done
 		kept.lease.release()
 		return Failed, errors.Join(err, kept.err)
 	}
@@ -50,8 +50,8 @@ func (f *fetch) transfer() (Outcome, error) {
 	if f.pipe != nil {
 		f.pipe.fail(nil)
 	}
-	outcome, again := f.settle(<-keeping)
-	if again && f.pipe == nil {
+	outcome, again := f.settle(<-done)
+	if again && f.isWhole() {
 		return f.await(), nil
 	}
 	return outcome, nil
@@ -148,15 +148,18 @@ func (f *fetch) store(body io.Reader) (k keeping) {
 // index or objects that are slow, or do not answer, keep no client waiting.
 func (f *fetch) keep() <-chan keeping {
 	done := make(chan keeping, 1)
-	var body io.Reader = &follower{fetch: f, ctx: f.ctx, end: f.size}
+	var body io.ReadCloser = &follower{fetch: f, ctx: f.ctx, end: f.size, keeper: true}
 	if f.pipe != nil {
 		body = f.pipe.second()
+	} else {
+		f.follow(body.(*follower)) // from the beginning: nothing is lost yet
 	}
 	go func() {
 		k := f.store(body)
 		if f.pipe != nil {
-			f.pipe.abandon(body) // so that it holds nobody up
+			f.pipe.abandon(body)
 		}
+		_ = body.Close() // so that it holds nobody up
 		done <- k
 	}()
 	return done
@@ -227,11 +230,10 @@ func (f *fetch) take(p []byte, sum hash.Hash) error {
 		if err := f.pipe.write(f.ctx, p); err != nil {
 			return err
 		}
-	} else if _, err := f.file.WriteAt(p, f.written); err != nil {
-		return fmt.Errorf("spool: %w", err)
+		f.change(func() { f.written += int64(len(p)) })
+		return nil
 	}
-	f.change(func() { f.written += int64(len(p)) })
-	return nil
+	return f.write(p)
 }
 
 func (f *fetch) verify(sum hash.Hash) error {

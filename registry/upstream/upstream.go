@@ -30,9 +30,10 @@ type Registry struct {
 	kept    *registry.Local
 
 	flights singleflight.Group
-	missing *lru.Cache[string, absence]    // what the upstream did not have, or does not let us have
-	lists   *lru.Cache[string, remembered] // of tags and referrers
-	ctx     context.Context                // of everything that outlives a request
+	missing *lru.Cache[string, absence] // what the upstream did not have, or does not let us have
+	lists   *lists                      // of tags and referrers
+	reading chan struct{}               // has one for each list that is read
+	ctx     context.Context             // of everything that outlives a request
 	end     context.CancelFunc
 	work    sync.WaitGroup
 
@@ -49,11 +50,8 @@ type blobName struct {
 	digest     digest.Digest
 }
 
-// Bounds of what is remembered without the index. What is lost is asked for again.
-const (
-	mostMissing = 10_000
-	mostLists   = 100
-)
+// mostMissing is how much is remembered that the upstream does not have. What is lost is asked for again.
+const mostMissing = 10_000
 
 // New returns a registry that pulls through from the one at address, a URL, and keeps what it saw in the stores. name tells what is
 // kept from other upstreams' and has the form of a path component, "hub" for instance; another name is another cache. opts may be nil.
@@ -73,13 +71,12 @@ func New(name, address string, meta store.Metadata, objects store.Objects, opts 
 	r := &Registry{
 		name: name, prefix: keptPrefix(name), options: options, meta: meta,
 		kept:    registry.NewLocal(meta, objects, &options.Kept),
+		lists:   newLists(),
+		reading: make(chan struct{}, parallelLists),
 		fetches: map[blobName]*fetch{},
 	}
 	r.remote = newRemote(base, &r.options)
-	if r.missing, err = lru.New[string, absence](mostMissing); err == nil {
-		r.lists, err = lru.New[string, remembered](mostLists)
-	}
-	if err != nil {
+	if r.missing, err = lru.New[string, absence](mostMissing); err != nil {
 		return nil, fmt.Errorf("new upstream %q: %w", name, err)
 	}
 	r.ctx, r.end = context.WithCancel(context.Background())
@@ -112,7 +109,11 @@ func fly[T any](ctx context.Context, r *Registry, key string, do func(ctx contex
 		defer r.work.Done()
 		ctx, cancel := context.WithTimeout(caused{r.ctx, ctx}, longestFlight)
 		defer cancel()
-		return do(ctx)
+		value, err := do(ctx)
+		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) { // nobody else's time is over
+			err = fmt.Errorf("%w: %w", unavailable(), err)
+		}
+		return value, err
 	})
 	select {
 	case result := <-done:

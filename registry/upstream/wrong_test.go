@@ -2,11 +2,14 @@ package upstream_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +19,8 @@ import (
 
 	"github.com/ocikit/ocikit/registry"
 	"github.com/ocikit/ocikit/registry/upstream"
+	"github.com/ocikit/ocikit/store/memory"
+	"github.com/ocikit/ocikit/store/storetest"
 )
 
 // impatient has everything given up soon.
@@ -166,6 +171,58 @@ func TestWaitingClientsAllHearOfAFailure(t *testing.T) {
 	}
 	for range cap(errs) {
 		require.Error(t, <-errs)
+	}
+}
+
+func TestWhoWaitsForABlobThatIsNotSpooledSharesItsFailure(t *testing.T) {
+	t.Parallel()
+	const clients = 20
+	for _, name := range []string{"wrong bytes", "too short"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOrigin(t)
+			var looked atomic.Int32 // for who has it, which is the last thing before a fetch is joined
+			meta := storetest.HookMetadata(memory.NewMetadata(nil), storetest.Hook{Before: func(_ context.Context, method string) error {
+				if method == "Holders" {
+					looked.Add(1)
+				}
+				return nil
+			}})
+			m := newReplica(t, o.URL, meta, memory.NewObjects(nil), impatient, func(options *upstream.Options) {
+				var err error
+				options.Spool, err = upstream.NewSpool(t.TempDir(), 1)
+				require.NoError(t, err)
+			})
+			i := o.push(t, "v1", content("layer", 1<<20))
+			var failed sync.WaitGroup
+			opened := make(chan struct{})
+			o.answers(func(w http.ResponseWriter, r *http.Request) bool {
+				if r.Header.Get("Range") != "" {
+					w.WriteHeader(http.StatusTeapot)
+					return true
+				}
+				w.Header().Set("Content-Length", strconv.Itoa(len(i.layer)))
+				_ = http.NewResponseController(w).Flush()
+				<-opened
+				wrongs[name](w, r, i.layer)
+				return true
+			})
+			blob, err := m.Blob(t.Context(), repository, i.layerDigest())
+			require.NoError(t, err)
+			before := looked.Load()
+			for range clients {
+				failed.Go(func() {
+					_, err := m.pull(t, i.layerDigest())
+					assert.ErrorIs(t, err, registry.ErrUnavailable)
+				})
+			}
+			eventually(t, "all of them wait", func() bool { return looked.Load() >= before+clients })
+			close(opened)
+			_, err = readAll(t, blob)
+			require.Error(t, err)
+			failed.Wait()
+			require.Less(t, o.asked("GET", i.layerDigest().Encoded()), clients/2, "one transfer, and some that are to go on with it")
+		})
 	}
 }
 
