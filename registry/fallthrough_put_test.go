@@ -84,20 +84,7 @@ func TestSourcesAreAskedOnceForWhatAManifestRefersTo(t *testing.T) {
 			t.Parallel()
 			local := newLocal(nil)
 			watched := &watched{Registry: source, asked: map[string]int{}}
-			link := func(ctx context.Context, from string, d digest.Digest, to string) error {
-				blob, err := source.Blob(ctx, from, d)
-				if err != nil {
-					return err
-				}
-				body, err := blob.Open(ctx, 0, -1)
-				if err != nil {
-					return err
-				}
-				defer body.Close()
-				_, err = local.PushBlob(ctx, to, d, body, blob.Size)
-				return err
-			}
-			both := registry.NewFallThrough(local, []registry.Source{{Registry: watched, Link: link}}, nil)
+			both := registry.NewFallThrough(local, []registry.Source{{Registry: watched, Link: linkFrom(source, local)}}, nil)
 			_, err := both.PutManifest(t.Context(), repository, registry.ManifestPut{MediaType: test.put.mediaType, Bytes: []byte(test.put.body)})
 			if strings.Contains(name, "lacks") {
 				require.ErrorIs(t, err, registry.ErrManifestBlobUnknown)

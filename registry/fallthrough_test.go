@@ -28,8 +28,18 @@ func newLayers(t *testing.T, opts *registry.FallThroughOptions) *layers {
 	l := &layers{}
 	local, source := newLocal(nil), newLocal(&registry.LocalOptions{AllowMissing: true})
 	l.local, l.source = serve(t, local, nil), serve(t, source, nil)
+	bring := linkFrom(source, local)
 	link := func(ctx context.Context, repository string, d digest.Digest, to string) error {
 		l.linked = append(l.linked, d.String())
+		return bring(ctx, repository, d, to)
+	}
+	l.both = serve(t, registry.NewFallThrough(local, []registry.Source{{Registry: registry.ReadOnly(source), Link: link}}, opts), nil)
+	return l
+}
+
+// linkFrom returns what makes a blob of one registry visible in another, here by pushing its bytes.
+func linkFrom(source, local registry.Registry) func(ctx context.Context, repository string, d digest.Digest, to string) error {
+	return func(ctx context.Context, repository string, d digest.Digest, to string) error {
 		blob, err := source.Blob(ctx, repository, d)
 		if err != nil {
 			return err
@@ -42,8 +52,6 @@ func newLayers(t *testing.T, opts *registry.FallThroughOptions) *layers {
 		_, err = local.PushBlob(ctx, to, d, body, blob.Size)
 		return err
 	}
-	l.both = serve(t, registry.NewFallThrough(local, []registry.Source{{Registry: registry.ReadOnly(source), Link: link}}, opts), nil)
-	return l
 }
 
 func TestFallThroughServesWhatIsBehind(t *testing.T) {
