@@ -244,12 +244,11 @@ func TestFailureIsOverWhenAnotherCollectorHasDoneTheWork(t *testing.T) {
 			time.Sleep(3 * time.Hour)
 			synctest.Wait()
 			require.Equal(t, i+1, lines("collecting fails"))
-			for range 30 { // until it is not put off
+			for len(w.stored(t)) > 0 { // which of them takes it when it is due again is a matter of chance
 				_, err := gc.Once(t.Context(), w.meta, w.objects, nil)
 				require.NoError(t, err)
 				time.Sleep(time.Minute)
 			}
-			require.Empty(t, w.stored(t))
 			time.Sleep(2 * time.Hour)
 			synctest.Wait()
 			require.Equal(t, i+1, lines("collecting goes on"))
