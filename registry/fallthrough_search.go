@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // patience is how long a source is waited for where a client can do without: it uploads what it could have skipped, and its push to a
-// local repository does not hang with an upstream.
+// local repository does not hang with an upstream. Pulls wait longer: for a blob until it is here, and for a tag until a source has
+// given up that has an older one to serve.
 const patience = 5 * time.Second
 
 // restTime is how long a source that has failed is not asked for what clients can do without: else a push would wait for it layer after
@@ -35,13 +35,16 @@ type wanted struct {
 	unknown    *Error // what clients are told if nobody has it
 	byName     bool   // by what its owner calls it: a tag, or a list. Else by its digest
 	spare      bool   // only to spare the client an upload
+	own        bool   // by its digest, in a repository that is local: pushes ask so, and can do without
 }
 
 // wantManifest fails if nobody is to look for a manifest behind the local registry.
 func (f *FallThrough) wantManifest(ctx context.Context, repository string, ref Reference) (wanted, error) {
 	w := wanted{repository: repository, unknown: ErrManifestUnknown, byName: ref.Tag != ""}
 	if !w.byName {
-		return w, nil
+		var err error
+		w.own, err = f.owns(ctx, repository)
+		return w, err
 	}
 	hidden, err := f.hides(ctx, repository)
 	if hidden {
@@ -75,8 +78,12 @@ func behind[T any](ctx context.Context, f *FallThrough, w wanted, ask func(conte
 			var none T
 			return none, errResting
 		}
-		asking, stop := f.impatient(ctx, w)
-		defer stop()
+		asking := ctx
+		if w.spare || w.own {
+			var stop context.CancelFunc
+			asking, stop = context.WithTimeout(ctx, patience)
+			defer stop() // nothing of it is read later: only a Blob is
+		}
 		found, err := ask(asking, s.Registry)
 		if err != nil && ctx.Err() == nil && !isUnknown(err, w.unknown) && !isRefusal(err) {
 			s.rest()
@@ -88,7 +95,7 @@ func behind[T any](ctx context.Context, f *FallThrough, w wanted, ask func(conte
 		return found, nil
 	case ctx.Err() != nil:
 		return found, nobody.reason()
-	case nobody.failed == nil || w.spare:
+	case nobody.failed == nil || w.spare || w.own:
 		return found, nobody.answer()
 	}
 	own, err := f.owns(ctx, w.repository)
@@ -96,32 +103,6 @@ func behind[T any](ctx context.Context, f *FallThrough, w wanted, ask func(conte
 		return found, nobody.answer()
 	}
 	return found, errors.Join(nobody.failed, err)
-}
-
-// impatient returns a context for a question to one source, which ends early where something is asked for that a client can do without.
-// It is not ended with the question: what is found may be read by it.
-func (f *FallThrough) impatient(ctx context.Context, w wanted) (asking context.Context, stop func()) {
-	asking, cancel := context.WithCancel(ctx)
-	var mu sync.Mutex
-	answered := false
-	timer := time.AfterFunc(patience, func() {
-		if !w.spare {
-			if own, err := f.owns(ctx, w.repository); !own || err != nil {
-				return
-			}
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if !answered {
-			cancel()
-		}
-	})
-	return asking, func() {
-		timer.Stop()
-		mu.Lock()
-		defer mu.Unlock()
-		answered = true
-	}
 }
 
 // search asks the sources, in their order, until one has what is wanted. What is asked for by name is asked of the next one only if one

@@ -133,11 +133,11 @@ func TestPushesDoNotWaitForASilentSource(t *testing.T) {
 		"blob that need not be pushed":           {"team/new", statBlob(d), registry.ErrBlobUnknown},
 		"blob that need not be pushed, of ours":  {"team/own", statBlob(d), registry.ErrBlobUnknown},
 		"blob":                                   {"team/new", getBlob(d), nil},
-		"blob of ours":                           {"team/own", getBlob(d), registry.ErrBlobUnknown},
+		"blob of ours":                           {"team/own", getBlob(d), nil},
 		"manifest":                               {"team/new", getManifest(registry.Reference{Digest: d}), nil},
 		"manifest of ours":                       {"team/own", getManifest(registry.Reference{Digest: d}), registry.ErrManifestUnknown},
 		"tag":                                    {"team/new", getManifest(registry.Reference{Tag: "v2"}), nil},
-		"tag of ours, where all may be answered": {"team/own", getManifest(registry.Reference{Tag: "v2"}), registry.ErrManifestUnknown},
+		"tag of ours, where all may be answered": {"team/own", getManifest(registry.Reference{Tag: "v2"}), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -158,6 +158,58 @@ func TestPushesDoNotWaitForASilentSource(t *testing.T) {
 			})
 		})
 	}
+}
+
+// slow is a registry that answers after a minute, unless whoever asks has left.
+type slow struct{ registry.Registry }
+
+func (slow) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Minute):
+		return nil
+	}
+}
+
+func (s slow) Blob(ctx context.Context, repository string, d digest.Digest) (registry.Blob, error) {
+	if err := s.wait(ctx); err != nil {
+		return registry.Blob{}, err
+	}
+	return s.Registry.Blob(ctx, repository, d)
+}
+
+func (s slow) Manifest(ctx context.Context, repository string, ref registry.Reference) (registry.Manifest, error) {
+	if err := s.wait(ctx); err != nil {
+		return registry.Manifest{}, err
+	}
+	return s.Registry.Manifest(ctx, repository, ref)
+}
+
+// A source may wait itself, until a blob is kept or until it serves a tag as it was: nobody is to leave before.
+func TestPullsFromALocalRepositoryWaitForASlowSource(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		source, local := newLocal(nil), newLocal(nil)
+		pushImage(t, source, "team/own")
+		_, err := source.PushBlob(t.Context(), "team/own", digest.FromString("x"), strings.NewReader("x"), 1)
+		require.NoError(t, err)
+		m, err := source.Manifest(t.Context(), "team/own", registry.Reference{Tag: "v1"})
+		require.NoError(t, err)
+		_, err = source.PutManifest(t.Context(), "team/own", registry.ManifestPut{Bytes: m.Bytes, Tags: []string{"v2"}})
+		require.NoError(t, err)
+		pushImage(t, local, "team/own")
+		r := registry.NewFallThrough(local, []registry.Source{{Registry: slow{source}}}, &registry.FallThroughOptions{Mix: true})
+		require.NoError(t, getManifest(registry.Reference{Tag: "v2"})(t.Context(), r, "team/own"))
+		blob, err := r.Blob(t.Context(), "team/own", digest.FromString("x"))
+		require.NoError(t, err)
+		body, err := blob.Open(t.Context(), 0, -1)
+		require.NoError(t, err)
+		read, err := io.ReadAll(body)
+		require.NoError(t, err)
+		require.NoError(t, body.Close())
+		assert.Equal(t, "x", string(read))
+	})
 }
 
 func TestPushesWaitOnceForASilentSource(t *testing.T) {
