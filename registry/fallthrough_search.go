@@ -13,11 +13,12 @@ import (
 // given up that has an older one to serve.
 const patience = 5 * time.Second
 
-// restTime is how long a source that has failed is not asked for what clients can do without: else a push would wait for it layer after
-// layer.
-const restTime = 30 * time.Second
-
-var errResting = ErrUnavailable.With("it has failed a moment ago")
+// restTime is how long clients are not to wait for a source again that could not spare them an upload: else a push would, layer after
+// layer. It is asked all the same, for restPatience: what it keeps comes at once, whatever its upstream does.
+const (
+	restTime     = 30 * time.Second
+	restPatience = 250 * time.Millisecond
+)
 
 // source is one behind the local registry.
 type source struct {
@@ -25,9 +26,25 @@ type source struct {
 	rests atomic.Int64 // until then, in nanoseconds of Unix time
 }
 
-func (s *source) rest() { s.rests.Store(time.Now().Add(restTime).UnixNano()) }
+// spare asks a source for what only spares the client an upload. Nothing else that fails makes the source rest: pulls wait for what they
+// need, and other repositories may have other ways.
+func spare[T any](ctx context.Context, s *source, unknown *Error, ask func(context.Context, Registry) (T, error)) (T, error) {
+	if time.Now().UnixNano() < s.rests.Load() {
+		return soon(ctx, s, restPatience, ask)
+	}
+	found, err := soon(ctx, s, patience, ask)
+	if err != nil && ctx.Err() == nil && !isUnknown(err, unknown) && !isRefusal(err) {
+		s.rests.Store(time.Now().Add(restTime).UnixNano())
+	}
+	return found, err
+}
 
-func (s *source) isResting() bool { return time.Now().UnixNano() < s.rests.Load() }
+// soon asks a source for what is not read any more once it has answered: that is all but a Blob.
+func soon[T any](ctx context.Context, s *source, within time.Duration, ask func(context.Context, Registry) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	return ask(ctx, s.Registry)
+}
 
 // wanted is something that the local registry does not have.
 type wanted struct {
@@ -74,21 +91,13 @@ func (f *FallThrough) Search(ctx context.Context, repository string, ref Referen
 // nobody: in a local repository, and for what spares an upload. Else the failure is told.
 func behind[T any](ctx context.Context, f *FallThrough, w wanted, ask func(context.Context, Registry) (T, error)) (T, error) {
 	found, nobody := search(f, w, func(s *source) (T, error) {
-		if w.spare && s.isResting() {
-			var none T
-			return none, errResting
+		switch {
+		case w.spare:
+			return spare(ctx, s, w.unknown, ask)
+		case w.own:
+			return soon(ctx, s, patience, ask)
 		}
-		asking := ctx
-		if w.spare || w.own {
-			var stop context.CancelFunc
-			asking, stop = context.WithTimeout(ctx, patience)
-			defer stop() // nothing of it is read later: only a Blob is
-		}
-		found, err := ask(asking, s.Registry)
-		if err != nil && ctx.Err() == nil && !isUnknown(err, w.unknown) && !isRefusal(err) {
-			s.rest()
-		}
-		return found, err
+		return ask(ctx, s.Registry)
 	})
 	switch {
 	case nobody == nil:

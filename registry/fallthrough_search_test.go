@@ -222,13 +222,64 @@ func TestPushesWaitOnceForASilentSource(t *testing.T) {
 			require.ErrorIs(t, statBlob(digest.FromString(itoa(i)))(t.Context(), r, "team/new"), registry.ErrBlobUnknown)
 		}
 		require.LessOrEqual(t, time.Since(began), 10*time.Second)
-		assert.Equal(t, map[string]int{"StatBlob": 1}, source.asked)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		require.ErrorIs(t, getBlob(digest.FromString("x"))(ctx, r, "team/new"), context.DeadlineExceeded, "who pulls waits")
+		began = time.Now()
 		require.ErrorIs(t, statBlob(digest.FromString("x"))(t.Context(), r, "team/new"), registry.ErrBlobUnknown)
-		assert.Equal(t, map[string]int{"StatBlob": 2, "Blob": 1}, source.asked, "it is asked again after a while")
+		require.GreaterOrEqual(t, time.Since(began), 5*time.Second, "after a while it is waited for again")
+		assert.Equal(t, map[string]int{"StatBlob": 21, "Blob": 1}, source.asked)
 	})
+}
+
+// failing is a registry that has some blobs and fails at all else, at once or, as others do, by silence.
+type failing struct {
+	registry.Registry
+	silent bool
+}
+
+func (f failing) StatBlob(ctx context.Context, repository string, d digest.Digest) (ocispec.Descriptor, error) {
+	found, err := f.Registry.StatBlob(ctx, repository, d)
+	if err == nil {
+		return found, nil
+	}
+	if f.silent {
+		<-ctx.Done()
+	}
+	return found, &registry.RetryError{Err: registry.ErrUnavailable}
+}
+
+func (failing) Tags(context.Context, string, string, int) ([]string, error) {
+	return nil, &registry.RetryError{Err: registry.ErrUnavailable}
+}
+
+func (failing) Manifest(context.Context, string, registry.Reference) (registry.Manifest, error) {
+	return registry.Manifest{}, &registry.RetryError{Err: registry.ErrUnavailable}
+}
+
+// A mirror whose upstream is down still has what it keeps, also for a push.
+func TestSourceThatFailsStillHasWhatItKeeps(t *testing.T) {
+	t.Parallel()
+	for name, silent := range map[string]bool{"at once": false, "by silence": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				source, d := newLocal(nil), digest.FromString("x")
+				_, err := source.PushBlob(t.Context(), "a", d, strings.NewReader("x"), 1)
+				require.NoError(t, err)
+				r := registry.NewFallThrough(newLocal(nil), []registry.Source{{Registry: failing{source, silent}}}, nil)
+				_, err = r.Tags(t.Context(), "b", "", 10)
+				require.ErrorIs(t, err, registry.ErrUnavailable)
+				require.ErrorIs(t, getManifest(registry.Reference{Tag: "v1"})(t.Context(), r, "b"), registry.ErrUnavailable)
+				began := time.Now()
+				require.ErrorIs(t, statBlob(digest.FromString("y"))(t.Context(), r, "b"), registry.ErrBlobUnknown)
+				if silent {
+					require.Equal(t, 5*time.Second, time.Since(began), "what else fails is no reason to give up earlier")
+				}
+				require.NoError(t, statBlob(d)(t.Context(), r, "a"), "what it keeps")
+			})
+		})
+	}
 }
 
 type question = func(ctx context.Context, r registry.Registry, repository string) error
