@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // maxNesting is how deep manifests may lie in one another that are brought from a source.
@@ -13,42 +15,42 @@ const maxNesting = 8
 
 // PutManifest implements [Writer]. What the manifest refers to and only a source has is brought here first.
 func (f *FallThrough) PutManifest(ctx context.Context, repository string, put ManifestPut) (ManifestReceipt, error) {
-	return f.put(ctx, repository, put, maxNesting)
+	b := &bringing{f, repository, map[*source]bool{}}
+	return b.put(ctx, put, maxNesting)
 }
 
-func (f *FallThrough) put(ctx context.Context, repository string, put ManifestPut, depth int) (ManifestReceipt, error) {
-	receipt, err := f.local.PutManifest(ctx, repository, put)
+// bringing is what is done for one manifest of a client, and for those in it.
+type bringing struct {
+	*FallThrough
+	repository string
+	failed     map[*source]bool // for which the client is not to wait again
+}
+
+func (b *bringing) put(ctx context.Context, put ManifestPut, depth int) (ManifestReceipt, error) {
+	receipt, err := b.local.PutManifest(ctx, b.repository, put)
 	missing := missingDigests(err)
 	if len(missing) == 0 || depth == 0 {
 		return receipt, err
 	}
 	// What is linked for a manifest that is then refused is of no use to anybody: so nothing is before all has been found.
-	b := &bringing{f, repository, kindsIn(put), depth}
+	kinds := kindsIn(put)
 	brings := make([]bring, len(missing))
 	for i, d := range missing {
 		var found error
-		if brings[i], found = b.find(ctx, d); found != nil {
+		if brings[i], found = b.find(ctx, d, kinds[d]); found != nil {
 			return ManifestReceipt{}, errors.Join(err, found) // the client pushes what is missing
 		}
 	}
 	for _, bring := range brings {
-		if failed := bring(ctx); failed != nil {
+		if failed := bring(ctx, depth-1); failed != nil {
 			return ManifestReceipt{}, errors.Join(err, failed)
 		}
 	}
-	return f.local.PutManifest(ctx, repository, put)
+	return b.local.PutManifest(ctx, b.repository, put)
 }
 
-// bring makes local what a source has: a blob, or a manifest with all that it refers to.
-type bring func(ctx context.Context) error
-
-// bringing is what is done for one manifest.
-type bringing struct {
-	*FallThrough
-	repository string
-	kinds      map[digest.Digest][]kind
-	depth      int
-}
+// bring makes local what a source has: a blob, or a manifest with all that it refers to, which may lie so deep in one another.
+type bring func(ctx context.Context, depth int) error
 
 // kind is what a manifest refers to: how a source is asked for it.
 type kind func(b *bringing, ctx context.Context, source *source, d digest.Digest) (bring, error)
@@ -72,10 +74,10 @@ func kindsIn(put ManifestPut) map[digest.Digest][]kind {
 	return kinds
 }
 
-// find looks for something among the sources. It waits for none for long: the client has it, and can push it.
-func (b *bringing) find(ctx context.Context, d digest.Digest) (bring, error) {
-	kinds, ok := b.kinds[d]
-	if !ok {
+// find looks for something among the sources, as each of the kinds that it may be. It waits for none for long, and once one has failed
+// only for what that keeps: the client has it, and can push it.
+func (b *bringing) find(ctx context.Context, d digest.Digest, kinds []kind) (bring, error) {
+	if len(kinds) == 0 {
 		kinds = []kind{(*bringing).blob, (*bringing).manifest}
 	}
 	var failed error = ErrBlobUnknown
@@ -89,25 +91,35 @@ func (b *bringing) find(ctx context.Context, d digest.Digest) (bring, error) {
 				return bring, nil
 			}
 			failed = err
+			if !isUnknown(err, ErrBlobUnknown) && !isUnknown(err, ErrManifestUnknown) && !isRefusal(err) {
+				b.failed[source] = true
+			}
 		}
 	}
 	return nil, fmt.Errorf("look for %s behind: %w", d, failed)
 }
 
+func (b *bringing) patience(s *source) time.Duration {
+	if b.failed[s] {
+		return restPatience
+	}
+	return patience
+}
+
 func (b *bringing) blob(ctx context.Context, source *source, d digest.Digest) (bring, error) {
-	asking, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	_, err := source.Registry.StatBlob(asking, b.repository, d)
-	return func(ctx context.Context) error { return source.Link(ctx, b.repository, d, b.repository) }, err
+	_, err := soon(ctx, source, b.patience(source), func(ctx context.Context, r Registry) (ocispec.Descriptor, error) {
+		return r.StatBlob(ctx, b.repository, d)
+	})
+	return func(ctx context.Context, _ int) error { return source.Link(ctx, b.repository, d, b.repository) }, err
 }
 
 func (b *bringing) manifest(ctx context.Context, source *source, d digest.Digest) (bring, error) {
-	asking, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	manifest, err := source.Registry.Manifest(asking, b.repository, Reference{Digest: d})
+	manifest, err := soon(ctx, source, b.patience(source), func(ctx context.Context, r Registry) (Manifest, error) {
+		return r.Manifest(ctx, b.repository, Reference{Digest: d})
+	})
 	put := ManifestPut{MediaType: manifest.MediaType, Digest: d, Bytes: manifest.Bytes}
-	return func(ctx context.Context) error {
-		_, err := b.put(ctx, b.repository, put, b.depth-1)
+	return func(ctx context.Context, depth int) error {
+		_, err := b.put(ctx, put, depth)
 		return err
 	}, err
 }

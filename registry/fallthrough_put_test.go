@@ -117,6 +117,33 @@ func TestPushedManifestsDoNotWaitForASilentSource(t *testing.T) {
 	}
 }
 
+// What others have is not found only after a silent source was waited for, thing after thing. That one still has what it keeps.
+func TestPushedManifestWaitsForASilentSourceOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		local, good, kept := newLocal(nil), newLocal(nil), newLocal(nil)
+		m := ocispec.Manifest{MediaType: typeManifest}
+		m.SchemaVersion = 2
+		for i := range 20 {
+			layer := descriptor(ocispec.MediaTypeImageLayer, itoa(i))
+			holder := good
+			if i == 19 {
+				holder = kept
+			}
+			_, err := holder.PushBlob(t.Context(), "team/app", layer.Digest, strings.NewReader(itoa(i)), layer.Size)
+			require.NoError(t, err)
+			m.Layers, m.Config = append(m.Layers, layer), layer
+		}
+		r := registry.NewFallThrough(local, []registry.Source{
+			{Registry: failing{kept, true}, Link: linkFrom(kept, local)}, {Registry: good, Link: linkFrom(good, local)},
+		}, nil)
+		began := time.Now()
+		_, err := r.PutManifest(t.Context(), "team/app", registry.ManifestPut{Bytes: []byte(marshal(t, typeManifest, m).body)})
+		require.NoError(t, err)
+		assert.LessOrEqual(t, time.Since(began), 10*time.Second)
+	})
+}
+
 func TestPushThatFailsLinksNothing(t *testing.T) {
 	t.Parallel()
 	l := newLayers(t, nil)
