@@ -116,10 +116,10 @@ func (c *serveCommand) Run(ctx context.Context, out output, file *configFile) er
 		return err
 	}
 	if routes != nil {
-		all = routes
+		all, authorize = routes, via.refuseLoops(authorize)
 	}
 	handler := registry.NewHandler(metrics.count(all), &registry.HandlerOptions{
-		Authorize:   via.refuseLoops(authorize),
+		Authorize:   authorize,
 		Namespace:   settings.mirrors.namespace(routes),
 		Observe:     observers(metrics.observe, requestLog(log, c.LogRequests)),
 		Logger:      log,

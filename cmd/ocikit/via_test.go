@@ -18,19 +18,39 @@ import (
 
 func TestRequestsComingBackAreRefused(t *testing.T) {
 	t.Parallel()
-	authorize := via("ocikit-me").refuseLoops(nil)
-	many := strings.Repeat("1.1 ocikit-x, ", maxHops)
-	for value, refused := range map[string]bool{
-		"": false, "1.1 ocikit-other": false, "1.1 ocikit-me": true, "1.0 proxy, 1.1 ocikit-me": true, "1.1 ocikit-me (comment),1.1 x": true,
-		"1.1 ocikit-mean": false, "1.1 proxy (ocikit-me)": false, "ocikit-me": false, ",": false, many: false, many + "1.1 ocikit-y": true,
+	me, other := newVia(), newVia()
+	authorize := me.refuseLoops(nil)
+	hops := func(n int) string {
+		var text []string
+		for range n {
+			text = append(text, "1.1 "+string(newVia()))
+		}
+		return strings.Join(text, ", ")
+	}
+	for name, test := range map[string]struct {
+		value   via
+		refused bool
+	}{
+		"nobody":              {"", false},
+		"another":             {"1.1 " + other, false},
+		"itself":              {"1.1 " + me, true},
+		"itself behind proxy": {"1.0 proxy, 1.1 " + me, true},
+		"itself, commented":   {"1.1 " + me + " (comment),1.1 x", true},
+		"longer name":         {"1.1 " + me + "0", false},
+		"comment":             {"1.1 proxy (" + me + ")", false},
+		"no protocol":         {me, false},
+		"nothing":             {",", false},
+		"many":                {via(hops(maxHops - 1)), false},
+		"too many":            {via(hops(maxHops)), true},
+		"invented":            {via(strings.Repeat("1.1 ocikit-x, ", 100)), false},
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/v2/", http.NoBody)
-		r.Header.Set("Via", value)
+		r.Header.Set("Via", string(test.value))
 		allows, err := authorize(r, nil)
-		if refused {
-			require.ErrorIs(t, err, registry.ErrDenied, value)
+		if test.refused {
+			require.ErrorIs(t, err, registry.ErrDenied, name)
 		} else {
-			require.NoError(t, err, value)
+			require.NoError(t, err, name)
 			require.True(t, allows(registry.Access{}))
 		}
 	}
@@ -38,24 +58,55 @@ func TestRequestsComingBackAreRefused(t *testing.T) {
 
 func TestUpstreamsAreToldThroughWhomARequestHasCome(t *testing.T) {
 	t.Parallel()
+	me, a, b := newVia(), string(newVia()), string(newVia())
 	for name, test := range map[string]struct {
 		came []string
 		want string
 	}{
-		"nobody":  {nil, "1.1 ocikit-me"},
-		"another": {[]string{"1.1 ocikit-other"}, "1.1 ocikit-other, 1.1 ocikit-me"},
-		"several": {[]string{"1.1 ocikit-a, 1.1 proxy.internal", "1.1 ocikit-b"}, "1.1 ocikit-a, 1.1 ocikit-b, 1.1 ocikit-me"},
+		"nobody":   {nil, ""},
+		"another":  {[]string{"1.1 " + a}, "1.1 " + a + ", "},
+		"several":  {[]string{"1.1 " + a + ", 1.1 proxy.internal", "1.1 " + b}, "1.1 " + a + ", 1.1 " + b + ", "},
+		"invented": {[]string{"1.1 ocikit-x, 1.1 ocikit-, 1.1 ocikit-" + strings.Repeat("0", 36), "1.1 " + a}, "1.1 " + a + ", "},
+		"oversize": {[]string{"1.1 " + a + strings.Repeat("0", 10_000) + ", 1.1 ocikit-" + strings.Repeat("0", 10_000)}, ""},
+		"capitals": {[]string{"1.1 " + strings.ToUpper(a), "1.1 ocikit-" + strings.ToUpper(a[len(viaPrefix):])}, ""},
+		"garbage":  {[]string{"\x00\xff", "1.1", "1.1 " + a + "\x00", "1.1 \"" + a + "\"", ", ,"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := httptest.NewRequest(http.MethodGet, "/v2/", http.NoBody)
 			r.Header["Via"] = test.came
 			var got http.Header
-			me := via("ocikit-me")
 			me.follow(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = me.headers(r.Context()) })).ServeHTTP(nil, r)
-			assert.Equal(t, http.Header{"Via": {test.want}}, got)
+			assert.Equal(t, http.Header{"Via": {test.want + "1.1 " + string(me)}}, got)
 		})
 	}
+}
+
+// What a client says of its way must not be a no that a mirror remembers, and tells to others.
+func TestInventedWaysCostOthersNothing(t *testing.T) {
+	t.Parallel()
+	origin := start(t, "--data", t.TempDir())
+	pushImage(t, origin.url, "library/x", "v1", "layer")
+	mirror := start(t, "--data", t.TempDir(), "--upstream", "hub="+origin.url)
+	path := "/v2/hub/library/x/manifests/v1"
+	for _, hops := range []int{16, maxHops, maxHops - 1} {
+		want := http.StatusForbidden
+		if hops < maxHops {
+			want = http.StatusOK
+		}
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, mirror.url+path, http.NoBody)
+		require.NoError(t, err)
+		for range hops {
+			request.Header.Add("Via", "1.1 "+string(newVia()))
+		}
+		response, err := http.DefaultClient.Do(request)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		assert.Equal(t, want, response.StatusCode, hops)
+	}
+	assert.Equal(t, http.StatusOK, status(t, mirror.url+path))
+	mirror.stop(t)
+	origin.stop(t)
 }
 
 // startCircle starts registries each of which falls through to the next one.
