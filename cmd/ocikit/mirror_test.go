@@ -241,6 +241,36 @@ func TestPrefetchGoesOnAndFollowsTheRules(t *testing.T) {
 	}
 }
 
+// An image of which an upstream lacks a part is that upstream's all the same.
+func TestPrefetchTakesNoOtherOwnersImageForOneThatIsIncomplete(t *testing.T) {
+	t.Parallel()
+	sparse := &registry.LocalOptions{AllowMissing: true}
+	first := httptest.NewServer(registry.NewHandler(registry.NewLocal(memory.NewMetadata(nil), memory.NewObjects(nil), sparse), nil))
+	t.Cleanup(first.Close)
+	second := httptest.NewServer(registry.NewHandler(registry.NewLocal(memory.NewMetadata(nil), memory.NewObjects(nil), nil), nil))
+	t.Cleanup(second.Close)
+	const index = "application/vnd.oci.image.index.v1+json"
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, first.URL+"/v2/team/app/manifests/v1", strings.NewReader(fmt.Sprintf(
+		`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":%q,"size":1,`+
+			`"platform":{"os":"linux","architecture":"amd64"}}]}`, index, digest.FromString("nowhere"))))
+	require.NoError(t, err)
+	request.Header.Set("Content-Type", index)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusCreated, response.StatusCode)
+	pushImage(t, second.URL, "team/app", "v1", "another owner's")
+	file := configFileOf(t, "data: "+t.TempDir(),
+		"upstreams: {first: {url: '"+first.URL+"'}, second: {url: '"+second.URL+"'}}", "routes: [{to: [local, first, second]}]")
+	start(t, "--config", file).stop(t)
+	for _, args := range [][]string{nil, {"--platform", "linux/amd64"}} {
+		stdout, stderr, code := ended(t, nil, append([]string{"prefetch", "--config", file, "team/app:v1"}, args...)...)
+		assert.Equal(t, 1, code)
+		assert.Empty(t, stdout)
+		assert.Contains(t, stderr, "team/app:v1: not all of it is there: ")
+	}
+}
+
 func TestServePullsThroughFallsThroughAndPrefetches(t *testing.T) {
 	t.Parallel()
 	origin := httptest.NewServer(registry.NewHandler(registry.NewLocal(memory.NewMetadata(nil), memory.NewObjects(nil), nil), nil))

@@ -74,7 +74,7 @@ func (c *prefetchCommand) fetch(ctx context.Context, out output, routes *registr
 		}
 		progress := newProgress(out)
 		defer progress.end()
-		return under.Prefetch(ctx, image.repository, image.ref, &upstream.PrefetchOptions{
+		err := under.Prefetch(ctx, image.repository, image.ref, &upstream.PrefetchOptions{
 			Platforms: c.Platform, Progress: func(p upstream.Progress) {
 				progress.show(func() string {
 					return fmt.Sprintf("%s: %d of %d blobs, %s of %s",
@@ -82,6 +82,12 @@ func (c *prefetchCommand) fetch(ctx context.Context, out output, routes *registr
 				})
 			},
 		})
+		if errors.Is(err, registry.ErrManifestUnknown) {
+			if _, unknown := source.Manifest(ctx, image.repository, image.ref); unknown == nil { // so the next one's is another image
+				return fmt.Errorf("not all of it is there: %s", err.Error())
+			}
+		}
+		return err
 	}
 	child, _ := routes.Child(image.repository)
 	var err error
