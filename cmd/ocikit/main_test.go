@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -28,9 +29,9 @@ func TestMain(m *testing.M) {
 }
 
 // program is the program in a process of its own, in an environment of nothing but env, and without a network's credentials.
-func program(t *testing.T, env []string, args ...string) *exec.Cmd {
+func program(ctx context.Context, t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 30 * time.Second
 	cmd.Dir = t.TempDir()
@@ -42,13 +43,15 @@ func program(t *testing.T, env []string, args ...string) *exec.Cmd {
 func ended(t *testing.T, env []string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	const soon = 20 * time.Second
-	cmd := program(t, env, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // it serves, where it should have refused
+	defer cancel()
+	cmd := program(ctx, t, env, args...)
 	var outs, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &outs, &errs
 	start := time.Now()
 	err := cmd.Run()
 	if !errors.As(err, new(*exec.ExitError)) {
-		require.NoError(t, err)
+		require.NoError(t, err, "it ends: %s", &errs)
 	}
 	require.Less(t, time.Since(start), soon, "it says soon what is wrong: %s", &errs)
 	return outs.String(), errs.String(), cmd.ProcessState.ExitCode()
@@ -58,7 +61,7 @@ func ended(t *testing.T, env []string, args ...string) (stdout, stderr string, s
 func startProgram(t *testing.T, env []string, args ...string) *server {
 	t.Helper()
 	return startBy(t, args, func(args []string, stderr io.Writer) (func() int, func()) {
-		cmd := program(t, env, args...)
+		cmd := program(t.Context(), t, env, args...)
 		cmd.Stderr = stderr
 		require.NoError(t, cmd.Start())
 		t.Cleanup(func() { _ = cmd.Process.Kill() })
