@@ -57,6 +57,9 @@ func (c *mirrorFlags) check(file *configFile) (mirrors, []error) {
 		}
 		m.upstreams[name] = settings
 	}
+	if len(configs) == 0 && len(file.Routes) > 0 {
+		return m, append(errs, errors.New("routes: there is no upstream to lead to, and all is local: add upstreams, or leave routes out"))
+	}
 	routes, problems := m.readRoutes(file.Routes)
 	m.routes = routes
 	return m, append(errs, problems...)

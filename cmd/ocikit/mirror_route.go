@@ -56,6 +56,9 @@ func (m *mirrors) readRoutes(routes []routeConfig) ([]routeConfig, []error) {
 		if len(route.To) == 0 {
 			wrong("to", "leads nowhere: name %q or an upstream", localName)
 		}
+		if len(route.To) == 1 && route.Mix {
+			wrong("mix", "there is nothing to mix with %q: name another one in to, or leave it out", route.To[0])
+		}
 		used := map[string]bool{}
 		for at, name := range route.To {
 			switch {

@@ -75,7 +75,9 @@ func TestMistakesInTheConfigurationFileAreToldWithTheirKeys(t *testing.T) {
 			[]string{"upstreams: {hub: {url: https://registry.example.com, namespace: docker.io}}", "routes: [{to: [local, hub]}]"},
 			`upstreams.hub.namespace: "docker.io" must lead to this upstream alone, and no route does: add one like {prefix: hub, to: [hub]} to routes`,
 		},
-		"no route": {[]string{hub, "routes: [{to: [local]}]"}, "upstreams.hub: no route leads to it"},
+		"mix":          {[]string{hub, "routes: [{to: [hub], mix: true}]"}, `routes[0].mix: there is nothing to mix with "hub": name another one`},
+		"no upstreams": {[]string{"routes: [{to: [local, hub]}]"}, "routes: there is no upstream to lead to, and all is local: add upstreams"},
+		"no route":     {[]string{hub, "routes: [{to: [local]}]"}, "upstreams.hub: no route leads to it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
