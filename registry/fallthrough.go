@@ -35,14 +35,16 @@ type FallThroughOptions struct {
 // order. Everything is written to, and deleted from, the local one only.
 //
 // A repository that is local hides those of the same name behind it: tags, lists and referrers are its own alone, so that nobody
-// can slip a tag under a name that is yours (dependency confusion). It is local from its first manifest on: the blobs of a push that
-// stopped half-way hide nothing. What is asked for by its digest is what it is, wherever it comes from, and falls through all the same.
+// can slip a tag under a name that is yours (dependency confusion). It is local from its first manifest on, as the blobs of a push that
+// stopped half-way hide nothing, and until its last one is deleted: then the name leads to what lies behind it again, unless Owns says
+// more. What is asked for by its digest is what it is, wherever it comes from, and falls through all the same.
 //
 // What no source gives is unknown, and so is what one refuses: registries refuse strangers what they do not have. A source that fails is
 // no answer in a repository that is local, nor to StatBlob, which is what pushes ask: they go on without it. Else the failure is told.
+// To StatBlob, and to manifests by digest in a local repository, no answer within 5 s is none; all else waits as long as its context.
 //
 // A manifest may be pushed that refers to what only a source has: a client that found a blob there did not upload it. It is linked from
-// the source, or put here, before the manifest is.
+// the source, or put here, before the manifest is, which takes as long as the source takes to have it: a blob is fetched as a whole.
 type FallThrough struct {
 	Writer
 	Deleter
