@@ -235,11 +235,19 @@ func (r *Registry) keep(ctx context.Context, name string, manifest registry.Mani
 // download gets a manifest from the upstream. Its bytes have the digest that was asked for, and else the one that the upstream
 // announced.
 func (r *Registry) download(ctx context.Context, name string, ref registry.Reference) (registry.Manifest, error) {
-	got, err := r.remote.ask(ctx, question{method: http.MethodGet, repository: name, path: "manifests/" + ref.String(), header: accepted})
+	got, err := r.askManifest(ctx, name, ref)
 	if err != nil {
 		return registry.Manifest{}, err
 	}
 	defer got.close()
+	return r.receiveManifest(ctx, name, ref, got)
+}
+
+func (r *Registry) askManifest(ctx context.Context, name string, ref registry.Reference) (*answer, error) {
+	return r.remote.ask(ctx, question{method: http.MethodGet, repository: name, path: "manifests/" + ref.String(), header: accepted})
+}
+
+func (r *Registry) receiveManifest(ctx context.Context, name string, ref registry.Reference, got *answer) (registry.Manifest, error) {
 	if got.ContentLength > maxManifest {
 		return registry.Manifest{}, wrong("a manifest of %d bytes", got.ContentLength)
 	}
