@@ -178,7 +178,7 @@ func (f *fetch) run() {
 	case f.ctx.Err() != nil:
 		f.fail(err) // nobody is there to see it
 	default:
-		f.fail(r.blobError(f.name, began, err))
+		f.fail(r.blobError(f.ctx, f.name, began, err))
 	}
 	f.cancel()
 	f.drop()

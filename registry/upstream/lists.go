@@ -73,7 +73,9 @@ func (r *Registry) list(ctx context.Context, name, key string, read func(context
 	if err := r.absent(key); err != nil {
 		return remembered{}, err
 	}
-	last, known := r.lists.get(key)
+	// Another registry that asks in a circle is not given all, which is nothing to go by for others.
+	mine := key + r.cause(ctx)
+	last, known := r.lists.get(mine)
 	if known && (time.Now().Before(last.until) || !r.remote.pause.mayConfirm(name)) {
 		return last, nil
 	}
@@ -88,11 +90,11 @@ func (r *Registry) list(ctx context.Context, name, key string, read func(context
 		switch {
 		case err == nil:
 			list.until = time.Now().Add(lifeOf(r.options.TagAge, time.Since(began), reading.pages))
-			r.lists.add(key, list)
+			r.lists.add(mine, list)
 		case isAnswer(err):
-			r.lists.forget(key)
+			r.lists.forget(mine)
 			if !errors.Is(err, registry.ErrNameUnknown) { // which may begin any time, by a pull
-				r.remember(key, err)
+				r.remember(ctx, key, err)
 			}
 		case known:
 			r.observe(Event{Kind: KindManifest, Outcome: Stale, Err: err})

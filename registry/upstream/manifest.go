@@ -166,7 +166,7 @@ func refusesHEAD(err error) bool {
 
 // gone notes that the upstream does not have a tag any more.
 func (r *Registry) gone(ctx context.Context, name, tag string) error {
-	r.remember(name+":"+tag, registry.ErrManifestUnknown)
+	r.remember(ctx, name+":"+tag, registry.ErrManifestUnknown)
 	r.observe(Event{Kind: KindManifest, Outcome: Missing})
 	r.forgetTag(ctx, name, tag)
 	return registry.ErrManifestUnknown
@@ -174,6 +174,9 @@ func (r *Registry) gone(ctx context.Context, name, tag string) error {
 
 // forgetTag forgets a tag. What it pointed to can be pulled by its digest until it is evicted.
 func (r *Registry) forgetTag(ctx context.Context, name, tag string) {
+	if r.cause(ctx) != "" { // it may be there for others
+		return
+	}
 	if err := r.kept.DeleteTag(ctx, r.keptName(name), tag); err != nil && !errors.Is(err, registry.ErrManifestUnknown) {
 		r.notKept(ctx, "that "+name+":"+tag+" is gone", err)
 	}
@@ -196,12 +199,12 @@ func (r *Registry) fetch(ctx context.Context, name string, ref registry.Referenc
 	began := time.Now()
 	manifest, err := r.download(ctx, name, ref)
 	if errors.Is(err, errMissing) {
-		r.remember(name+":"+ref.String(), registry.ErrManifestUnknown)
+		r.remember(ctx, name+":"+ref.String(), registry.ErrManifestUnknown)
 		r.observe(Event{Kind: KindManifest, Outcome: Missing})
 		return registry.Manifest{}, fmt.Errorf("%w: %w", registry.ErrManifestUnknown, err)
 	}
 	if errors.Is(err, registry.ErrDenied) {
-		r.remember(name+":"+ref.String(), denied)
+		r.remember(ctx, name+":"+ref.String(), denied)
 	}
 	if err != nil {
 		r.observe(Event{Kind: KindManifest, Outcome: Failed, Took: time.Since(began), Err: err})

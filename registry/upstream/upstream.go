@@ -156,9 +156,9 @@ func (r *Registry) absent(key string) error {
 	return nil
 }
 
-// remember notes that the upstream did not give something.
-func (r *Registry) remember(key string, err error) {
-	if r.options.MissingAge > 0 {
+// remember notes that the upstream did not give something. What it did not give in the name of another registry, it may give to us.
+func (r *Registry) remember(ctx context.Context, key string, err error) {
+	if r.options.MissingAge > 0 && r.cause(ctx) == "" {
 		r.missing.Add(key, absence{err, time.Now().Add(r.options.MissingAge)})
 	}
 }
