@@ -58,6 +58,54 @@ func TestClientThatStallsHoldsNobodyUpForLong(t *testing.T) {
 	require.Equal(t, 2, o.asked("GET", d.Encoded()))
 }
 
+func TestPartsThatAreNotSpooledAreNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		budget int64
+		asked  int
+	}{
+		"in a window": {20 << 20, 2}, // for what the window has lost
+		"not at all":  {1, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOrigin(t)
+			_, small := spoolOf(t, test.budget)
+			m := newMirror(t, o.URL, small)
+			layer := noise("layer", 36<<20)
+			d := o.push(t, "v1", layer).layerDigest()
+			g := newGate(20 << 20)
+			o.answers(g.hold(layer))
+			blob, err := m.Blob(t.Context(), repository, d)
+			require.NoError(t, err)
+			first, err := blob.Open(t.Context(), 0, -1)
+			require.NoError(t, err)
+			defer first.Close()
+			_, err = io.CopyN(io.Discard, first, 19<<20)
+			require.NoError(t, err)
+			late, err := m.Blob(t.Context(), repository, d)
+			require.NoError(t, err)
+			for _, offset := range []int64{1000, 18 << 20} {
+				body, err := late.Open(t.Context(), offset, 1000)
+				require.NoError(t, err)
+				data, err := io.ReadAll(body)
+				require.NoError(t, err)
+				require.NoError(t, body.Close())
+				require.Equal(t, layer[offset:offset+1000], data)
+			}
+			require.Equal(t, test.asked, o.asked("GET", d.Encoded()))
+			close(g.opened)
+			_, err = io.Copy(io.Discard, first)
+			require.NoError(t, err)
+			require.NoError(t, first.Close())
+			data, err := readAll(t, late)
+			require.NoError(t, err)
+			require.Equal(t, d, digest.FromBytes(data))
+			require.Equal(t, test.asked, o.asked("GET", d.Encoded()), "who wants all waits until it is kept")
+		})
+	}
+}
+
 func TestWindowGrowsWhenThereIsRoomAgain(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
