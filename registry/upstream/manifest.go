@@ -190,8 +190,28 @@ func (r *Registry) fetchOnce(ctx context.Context, name string, ref registry.Refe
 		return registry.Manifest{}, err
 	}
 	return fly(ctx, r, "fetch "+key, func(ctx context.Context) (registry.Manifest, error) {
+		if kept, ok := r.keptMeanwhile(ctx, name, ref); ok {
+			return kept, nil
+		}
 		return r.fetch(ctx, name, ref, tag)
 	})
+}
+
+// keptMeanwhile returns what somebody has fetched between when it was looked for and now.
+func (r *Registry) keptMeanwhile(ctx context.Context, name string, ref registry.Reference) (registry.Manifest, bool) {
+	if ref.Tag != "" {
+		known, err := r.meta.MirroredTag(ctx, r.keptName(name), ref.Tag)
+		if err != nil || known.Age >= r.options.TagAge {
+			return registry.Manifest{}, false
+		}
+		r.observe(Event{Kind: KindManifest, Outcome: Kept})
+		return r.serve(name, ref.Tag, known), true
+	}
+	kept, err := r.kept.Manifest(ctx, r.keptName(name), ref)
+	if err == nil {
+		r.observe(Event{Kind: KindManifest, Outcome: Kept})
+	}
+	return kept, err == nil
 }
 
 // fetch gets a manifest from the upstream and keeps it, under a tag if that is not "".
