@@ -63,16 +63,11 @@ func (r *Registry) blob(ctx context.Context, name blobName) (registry.Blob, erro
 			}
 			return registry.Blob{}, err
 		}
-		if !first && !f.isWhole() { // what is not spooled is for whoever came first: the others wait until it is kept
-			err := f.wait(ctx)
-			leave()
-			if err == nil {
-				err = f.upstreams()
-			}
-			if err != nil {
-				return registry.Blob{}, err
-			}
-			continue
+		if !first && !f.isWhole() {
+			return r.late(name, f, func() error {
+				leave()
+				return f.upstreams()
+			}), nil
 		}
 		if !first {
 			r.observe(Event{Kind: KindBlob, Outcome: Followed})
@@ -120,6 +115,33 @@ func (r *Registry) onItsWay(name blobName, f *fetch) registry.Blob {
 	}
 }
 
+// late is a blob that is on its way, and not spooled, for others than whoever came first: they wait until it is kept. Who wants a part
+// of it does not. ended is called when it has ended, and fails if there is no use in going on.
+func (r *Registry) late(name blobName, f *fetch, ended func() error) registry.Blob {
+	return registry.Blob{
+		Descriptor: descriptor(name.digest, f.size),
+		Coming:     true,
+		Open: func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
+			if offset > 0 || length >= 0 && length < f.size {
+				return r.open(ctx, name, f, offset, length)
+			}
+			if err := errors.Join(f.wait(ctx), ended()); err != nil {
+				return nil, err
+			}
+			return r.openAnew(ctx, name, offset, length)
+		},
+	}
+}
+
+// openAnew opens a blob whose fetch has ended, or has lost what is wanted: it may be kept by now.
+func (r *Registry) openAnew(ctx context.Context, name blobName, offset, length int64) (io.ReadCloser, error) {
+	blob, err := r.blob(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return blob.Open(ctx, offset, length)
+}
+
 // open reads a part of a blob that is on its way.
 func (r *Registry) open(ctx context.Context, name blobName, f *fetch, offset, length int64) (io.ReadCloser, error) {
 	end := f.size
@@ -128,13 +150,9 @@ func (r *Registry) open(ctx context.Context, name blobName, f *fetch, offset, le
 	}
 	reader, err := f.read(ctx, offset, end)
 	switch {
-	case errors.Is(err, errGone): // the caller has waited for long; it may be kept by now
-		blob, err := r.blob(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		return blob.Open(ctx, offset, length)
-	case reader != nil || err != nil:
+	case errors.Is(err, errGone) && (f.hasEnded() || offset == 0 && end == f.size):
+		return r.openAnew(ctx, name, offset, length)
+	case reader != nil || err != nil && !errors.Is(err, errGone):
 		return reader, err
 	}
 	return r.pass(ctx, name, offset, end, f.size, Event{Kind: KindBlob, Outcome: Passed})

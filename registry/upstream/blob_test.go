@@ -314,7 +314,7 @@ func TestWhatOutgrowsTheSpoolGoesOnInTheRoomThatItHas(t *testing.T) {
 		require.NoError(t, err)
 		options.Spool = spool
 	})
-	layer := content("layer", 36<<20)
+	layer := noise("layer", 36<<20)
 	d := o.push(t, "v1", layer).layerDigest()
 	g := newGate(1 << 20)
 	o.answers(g.hold(layer))

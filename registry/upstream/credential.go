@@ -53,7 +53,7 @@ func checkHelpers(path string, data []byte, hosts []string) error {
 		return err
 	}
 	for _, host := range hosts {
-		key, helper := "credHelpers", named.Helpers[host]
+		key, helper := "credHelpers", named.Helpers[credentials.ServerAddressFromHostname(host)] // Docker Hub's is a URL
 		if helper == "" {
 			key, helper = "credsStore", named.Store
 		}

@@ -10,8 +10,8 @@
 // A blob that is not kept is fetched by one request, however many ask this process for it. Its bytes go into a file without a name
 // ([Spool]); everybody who wants the blob follows that file, each at a pace of his own as long as there is room for all of it, and so
 // does whoever keeps it. Nobody is given the last byte before the whole has the right digest: who is given something wrong sees that the
-// transfer breaks off. Only a range far ahead of what has come is passed on by itself, and nobody can check a part. A transfer that
-// breaks off on its way here goes on where it was. Of several replicas that fetch the same, one keeps it.
+// transfer breaks off. Only parts, which nobody can check, are passed on by themselves: a range far ahead of what has come, or of what
+// there is no room for, and the rest for a client that held up all others. A transfer that breaks off on its way here goes on where it was. Of several replicas that fetch the same, one keeps it.
 //
 // A manifest by digest, once kept, is never asked for again. A tag is, by a HEAD request, when it was last confirmed longer than
 // TagAge ago. While the upstream is down, slow or wants to be left alone, what it last said is served, with a warning; that it refuses

@@ -37,8 +37,10 @@ type fetch struct {
 	complete bool // all is there, and is right
 	err      error
 
-	window    int64 // how much of it the file holds at a time; 0: all
-	lost      int64 // what is before this was written over
+	window    int64         // how much of it the file holds at a time; 0: all
+	base      int64         // what stands, or stood, at the file's begin
+	held      time.Duration // that the window was full; of whoever writes
+	lost      int64         // what is before this was written over
 	followers map[*follower]bool
 	moved     chan struct{} // closed when one of them has read; nil: nobody waits
 }
@@ -178,7 +180,7 @@ func (f *fetch) run() {
 	case f.ctx.Err() != nil:
 		f.fail(err) // nobody is there to see it
 	default:
-		f.fail(r.blobError(f.name, began, err))
+		f.fail(r.blobError(f.ctx, f.name, began, err))
 	}
 	f.cancel()
 	f.drop()
@@ -205,6 +207,11 @@ func (f *fetch) change(what func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	what()
+	f.wake()
+}
+
+// wake wakes those who wait for a change. The mutex is held.
+func (f *fetch) wake() {
 	if f.changed != nil {
 		close(f.changed)
 		f.changed = nil

@@ -47,13 +47,19 @@ func (f *fetch) read(ctx context.Context, offset, end int64) (io.ReadCloser, err
 
 // follower reads what a fetch has spooled, and waits for what it has not.
 type follower struct {
-	fetch   *fetch
-	ctx     context.Context
-	end     int64
-	keeper  bool // and not one of the fetch's readers
-	offset  int64
-	dropped bool // under the fetch's mutex, as the offset is where it changes
-	close   sync.Once
+	fetch  *fetch
+	ctx    context.Context
+	end    int64
+	keeper bool          // and not one of the fetch's readers
+	alone  io.ReadCloser // what it reads since it was dropped
+	close  sync.Once
+
+	// Under the fetch's mutex, the offset where it changes.
+	offset    int64
+	dropped   bool
+	isHolding bool          // it was seen to hold up the others:
+	mark      int64         // there,
+	markHeld  time.Duration // when they had waited for so long in all
 }
 
 // Read implements [io.Reader].
@@ -61,31 +67,53 @@ func (r *follower) Read(p []byte) (int, error) {
 	if r.offset >= r.end {
 		return 0, io.EOF
 	}
-	visible, window, err := r.await()
+	if r.alone != nil {
+		return r.alone.Read(p)
+	}
+	at, length, err := r.await()
+	if errors.Is(err, errHeldUp) && !r.keeper {
+		return r.goOnAlone(p)
+	}
 	if err != nil {
 		return 0, err
 	}
-	at, want := r.offset, min(int64(len(p)), visible-r.offset)
-	if window > 0 {
-		at %= window
-		want = min(want, window-at)
+	n, err := r.fetch.file.ReadAt(p[:min(int64(len(p)), length)], at)
+	if !r.fetch.advance(r, int64(n)) {
+		return r.Read(p)
 	}
-	n, err := r.fetch.file.ReadAt(p[:want], at)
-	r.fetch.advance(r, int64(n))
 	if n > 0 {
 		return n, nil
 	}
 	return 0, fmt.Errorf("read the spool: %w", err)
 }
 
-// await waits until there is something to read, and returns how far it goes, and how much the file holds at a time.
-func (r *follower) await() (visible, window int64, err error) {
+// goOnAlone has the rest sent by the upstream: the others did not wait any longer.
+func (r *follower) goOnAlone(p []byte) (int, error) {
+	f := r.fetch
+	alone, err := f.registry.pass(r.ctx, f.name, r.offset, r.end, f.size, Event{Kind: KindBlob, Outcome: Passed})
+	if err != nil {
+		return 0, fmt.Errorf("%w; and to go on alone: %w", errHeldUp, err)
+	}
+	r.alone = alone
+	return alone.Read(p)
+}
+
+// await waits until there is something to read, and returns where it stands in the file, and how much is there.
+func (r *follower) await() (at, length int64, err error) {
 	f := r.fetch
 	for {
 		f.mu.Lock()
-		visible, window, err = min(f.written, r.end), f.window, f.err
+		visible, err := min(f.written, r.end), f.err
+		at, length = r.offset, visible-r.offset
+		if f.window > 0 {
+			at = (r.offset - f.base) % f.window
+			length = min(length, f.window-at)
+		}
 		if r.dropped {
-			visible, err = r.offset, errHeldUp
+			visible = r.offset
+			if err == nil {
+				err = errHeldUp
+			}
 		}
 		var changed chan struct{}
 		if visible <= r.offset && err == nil {
@@ -97,7 +125,7 @@ func (r *follower) await() (visible, window int64, err error) {
 		f.mu.Unlock()
 		switch {
 		case visible > r.offset:
-			return visible, window, nil
+			return at, length, nil
 		case err != nil:
 			return 0, 0, fmt.Errorf("follow the transfer: %w", err)
 		}
@@ -113,6 +141,9 @@ func (r *follower) await() (visible, window int64, err error) {
 func (r *follower) Close() error {
 	r.close.Do(func() {
 		r.fetch.unfollow(r)
+		if r.alone != nil {
+			_ = r.alone.Close() // it was only read from
+		}
 		if !r.keeper {
 			r.fetch.leave(false)
 		}
@@ -137,7 +168,7 @@ func newStream() *stream {
 
 const (
 	keeperSide = 1
-	// keeperPatience is how long a client waits for stores that take nothing: then it goes on alone.
+	// keeperPatience is how long a client waits for stores, or for another client, that take little or nothing: then it goes on alone.
 	keeperPatience = 10 * time.Second
 )
 

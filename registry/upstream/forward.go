@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"net/http"
@@ -31,7 +32,7 @@ func (r *Registry) cause(ctx context.Context) string {
 	if maps.EqualFunc(header, r.options.Forward(r.ctx), slices.Equal) {
 		return ""
 	}
-	return fmt.Sprint(" for ", header)
+	return fmt.Sprintf(" for %x", sha256.Sum256(fmt.Append(nil, header))) // a client decides how long it is
 }
 
 // forwarding adds the headers that a request's context leads to. The request is its own: it was cloned.

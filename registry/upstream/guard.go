@@ -149,6 +149,11 @@ func (g *guard) isOwn(req *http.Request) bool {
 	return req.URL.Scheme == g.base.Scheme && strings.EqualFold(hostPort(req.URL), hostPort(g.base))
 }
 
+// isElsewhere reports whether the upstream has sent a request to somebody else, who does not speak for it. Whoever gives tokens does.
+func (g *guard) isElsewhere(req *http.Request) bool {
+	return req.Response != nil && !g.isOwn(req)
+}
+
 // guarded checks each request, those that redirects lead to and those for tokens, too. What is the upstream's alone, headers and a
 // client's certificate, goes to it alone.
 type guarded struct {

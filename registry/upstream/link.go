@@ -45,6 +45,9 @@ func (r *Registry) fill(ctx context.Context, name blobName, came func(n int64)) 
 		if err != nil {
 			return err
 		}
+		if now := r.current(name); now != nil { // to open it may have begun another one
+			f = now
+		}
 		_, err = io.Copy(counter{came}, body)
 		err = errors.Join(err, body.Close())
 		if err != nil {

@@ -28,7 +28,7 @@ func (r *Registry) Tags(ctx context.Context, repository, after string, limit int
 	if !ok {
 		return nil, registry.ErrNameUnknown
 	}
-	list, err := r.list(ctx, name, "tags "+name, func(ctx context.Context) (remembered, error) { return r.allTags(ctx, name) })
+	list, err := r.list(ctx, name, "tags "+name, r.allTags)
 	if isAnswer(err) {
 		return nil, err
 	}
@@ -47,23 +47,26 @@ func (r *Registry) Tags(ctx context.Context, repository, after string, limit int
 	return slices.Clone(list.tags[at:min(len(list.tags), at+max(limit, 0))]), nil
 }
 
-func (r *Registry) allTags(ctx context.Context, name string) (remembered, error) {
+func (r *Registry) allTags(ctx context.Context, l *reading) (remembered, error) {
+	name := l.name
 	kept, err := r.keptTags(ctx, name)
 	if err != nil && !errors.Is(err, registry.ErrNameUnknown) {
 		r.notKept(ctx, "list of tags of "+name, err)
 	}
-	tags := kept
-	var size measure
-	err = r.pages(ctx, name, "tags/list", "tags", url.Values{"n": {strconv.Itoa(keptPage)}}, func(entry []byte) error {
+	tags, bytes := kept, 0
+	for _, tag := range kept {
+		bytes += costOfTag(tag)
+	}
+	err = l.each(ctx, "tags/list", "tags", url.Values{"n": {strconv.Itoa(keptPage)}}, func(entry []byte) error {
 		var tag string
 		if err := json.Unmarshal(entry, &tag); err != nil {
 			return noList(err)
 		}
 		if !registry.ValidTag(tag) {
-			return size.add(0)
+			return l.add(0)
 		}
 		tags = append(tags, tag)
-		return size.add(costOfTag(tag))
+		return l.add(costOfTag(tag))
 	})
 	if errors.Is(err, errMissing) && len(kept) == 0 {
 		return remembered{}, fmt.Errorf("%w: %w", registry.ErrNameUnknown, err)
@@ -72,7 +75,7 @@ func (r *Registry) allTags(ctx context.Context, name string) (remembered, error)
 		return remembered{}, err
 	}
 	slices.Sort(tags)
-	return remembered{tags: slices.Compact(tags), bytes: size.bytes + len(kept)*costOfTag("")}, nil
+	return remembered{tags: slices.Compact(tags), bytes: bytes + l.bytes}, nil
 }
 
 // costOfTag is how much memory a tag takes, about.
@@ -104,8 +107,8 @@ func (r *Registry) Referrers(ctx context.Context, repository string, subject dig
 	if !ok || !validDigest(subject) {
 		return nil, nil
 	}
-	list, err := r.list(ctx, name, "referrers "+name+"@"+subject.String(), func(ctx context.Context) (remembered, error) {
-		return r.allReferrers(ctx, name, subject)
+	list, err := r.list(ctx, name, "referrers "+name+"@"+subject.String(), func(ctx context.Context, l *reading) (remembered, error) {
+		return r.allReferrers(ctx, l, subject)
 	})
 	if isAnswer(err) {
 		return nil, err
@@ -127,27 +130,30 @@ func (r *Registry) Referrers(ctx context.Context, repository string, subject dig
 	return found, nil
 }
 
-func (r *Registry) allReferrers(ctx context.Context, name string, subject digest.Digest) (remembered, error) {
-	all, err := r.keptReferrers(ctx, name, subject)
+func (r *Registry) allReferrers(ctx context.Context, l *reading, subject digest.Digest) (remembered, error) {
+	all, err := r.keptReferrers(ctx, l.name, subject)
 	if err != nil {
-		r.notKept(ctx, "list of referrers in "+name, err)
+		r.notKept(ctx, "list of referrers in "+l.name, err)
 	}
-	var size measure
+	keptBytes := 0
+	for _, entry := range all {
+		keptBytes += costOfReferrer(entry)
+	}
 	add := func(data []byte) error {
 		entry, err := readReferrer(data)
 		if err != nil {
 			return noList(err)
 		}
 		if !validDigest(entry.Digest) || entry.Size < 0 {
-			return size.add(0)
+			return l.add(0)
 		}
 		all = append(all, entry)
-		return size.add(costOfReferrer(entry))
+		return l.add(costOfReferrer(entry))
 	}
-	err = r.pages(ctx, name, "referrers/"+subject.String(), "manifests", nil, add)
+	err = l.each(ctx, "referrers/"+subject.String(), "manifests", nil, add)
 	if errors.Is(err, errMissing) { // an upstream without the API
 		var fallback registry.Manifest
-		if fallback, err = r.download(ctx, name, registry.Reference{Tag: fallbackTag(subject)}); err == nil {
+		if fallback, err = l.fallback(ctx, registry.Reference{Tag: fallbackTag(subject)}); err == nil {
 			err = eachEntry(bytes.NewReader(fallback.Bytes), "manifests", add)
 		}
 	}
@@ -156,7 +162,22 @@ func (r *Registry) allReferrers(ctx context.Context, name string, subject digest
 	}
 	slices.SortStableFunc(all, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
 	all = slices.CompactFunc(all, func(a, b ocispec.Descriptor) bool { return a.Digest == b.Digest })
-	return remembered{referrers: all, bytes: size.bytes}, nil
+	return remembered{referrers: all, bytes: keptBytes + l.bytes}, nil
+}
+
+// fallback gets the index that stands for a list.
+func (l *reading) fallback(ctx context.Context, ref registry.Reference) (registry.Manifest, error) {
+	got, err := l.registry.askManifest(ctx, l.name, ref)
+	if err != nil {
+		return registry.Manifest{}, err
+	}
+	defer got.close()
+	done, err := l.turn(ctx)
+	if err != nil {
+		return registry.Manifest{}, err
+	}
+	defer done()
+	return l.registry.receiveManifest(ctx, l.name, ref, got)
 }
 
 // readReferrer reads an entry of a list of referrers: what the distribution specification says that such a list has, and no more.

@@ -166,7 +166,7 @@ func refusesHEAD(err error) bool {
 
 // gone notes that the upstream does not have a tag any more.
 func (r *Registry) gone(ctx context.Context, name, tag string) error {
-	r.remember(name+":"+tag, registry.ErrManifestUnknown)
+	r.remember(ctx, name+":"+tag, registry.ErrManifestUnknown)
 	r.observe(Event{Kind: KindManifest, Outcome: Missing})
 	r.forgetTag(ctx, name, tag)
 	return registry.ErrManifestUnknown
@@ -174,6 +174,9 @@ func (r *Registry) gone(ctx context.Context, name, tag string) error {
 
 // forgetTag forgets a tag. What it pointed to can be pulled by its digest until it is evicted.
 func (r *Registry) forgetTag(ctx context.Context, name, tag string) {
+	if r.cause(ctx) != "" { // it may be there for others
+		return
+	}
 	if err := r.kept.DeleteTag(ctx, r.keptName(name), tag); err != nil && !errors.Is(err, registry.ErrManifestUnknown) {
 		r.notKept(ctx, "that "+name+":"+tag+" is gone", err)
 	}
@@ -187,8 +190,28 @@ func (r *Registry) fetchOnce(ctx context.Context, name string, ref registry.Refe
 		return registry.Manifest{}, err
 	}
 	return fly(ctx, r, "fetch "+key, func(ctx context.Context) (registry.Manifest, error) {
+		if kept, ok := r.keptMeanwhile(ctx, name, ref); ok {
+			return kept, nil
+		}
 		return r.fetch(ctx, name, ref, tag)
 	})
+}
+
+// keptMeanwhile returns what somebody has fetched between when it was looked for and now.
+func (r *Registry) keptMeanwhile(ctx context.Context, name string, ref registry.Reference) (registry.Manifest, bool) {
+	if ref.Tag != "" {
+		known, err := r.meta.MirroredTag(ctx, r.keptName(name), ref.Tag)
+		if err != nil || known.Age >= r.options.TagAge {
+			return registry.Manifest{}, false
+		}
+		r.observe(Event{Kind: KindManifest, Outcome: Kept})
+		return r.serve(name, ref.Tag, known), true
+	}
+	kept, err := r.kept.Manifest(ctx, r.keptName(name), ref)
+	if err == nil {
+		r.observe(Event{Kind: KindManifest, Outcome: Kept})
+	}
+	return kept, err == nil
 }
 
 // fetch gets a manifest from the upstream and keeps it, under a tag if that is not "".
@@ -196,12 +219,12 @@ func (r *Registry) fetch(ctx context.Context, name string, ref registry.Referenc
 	began := time.Now()
 	manifest, err := r.download(ctx, name, ref)
 	if errors.Is(err, errMissing) {
-		r.remember(name+":"+ref.String(), registry.ErrManifestUnknown)
+		r.remember(ctx, name+":"+ref.String(), registry.ErrManifestUnknown)
 		r.observe(Event{Kind: KindManifest, Outcome: Missing})
 		return registry.Manifest{}, fmt.Errorf("%w: %w", registry.ErrManifestUnknown, err)
 	}
 	if errors.Is(err, registry.ErrDenied) {
-		r.remember(name+":"+ref.String(), denied)
+		r.remember(ctx, name+":"+ref.String(), denied)
 	}
 	if err != nil {
 		r.observe(Event{Kind: KindManifest, Outcome: Failed, Took: time.Since(began), Err: err})
@@ -235,11 +258,19 @@ func (r *Registry) keep(ctx context.Context, name string, manifest registry.Mani
 // download gets a manifest from the upstream. Its bytes have the digest that was asked for, and else the one that the upstream
 // announced.
 func (r *Registry) download(ctx context.Context, name string, ref registry.Reference) (registry.Manifest, error) {
-	got, err := r.remote.ask(ctx, question{method: http.MethodGet, repository: name, path: "manifests/" + ref.String(), header: accepted})
+	got, err := r.askManifest(ctx, name, ref)
 	if err != nil {
 		return registry.Manifest{}, err
 	}
 	defer got.close()
+	return r.receiveManifest(ctx, name, ref, got)
+}
+
+func (r *Registry) askManifest(ctx context.Context, name string, ref registry.Reference) (*answer, error) {
+	return r.remote.ask(ctx, question{method: http.MethodGet, repository: name, path: "manifests/" + ref.String(), header: accepted})
+}
+
+func (r *Registry) receiveManifest(ctx context.Context, name string, ref registry.Reference, got *answer) (registry.Manifest, error) {
 	if got.ContentLength > maxManifest {
 		return registry.Manifest{}, wrong("a manifest of %d bytes", got.ContentLength)
 	}

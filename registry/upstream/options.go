@@ -29,7 +29,7 @@ type Options struct {
 	Spool *Spool
 
 	// TagAge is how long a tag is taken for what it was, before the upstream is asked again. Default 1 min; negative: it is
-	// always asked.
+	// always asked. A list of tags or referrers is no older, unless it has many pages, which are read again after 30 s at the latest.
 	TagAge time.Duration
 
 	// StaleAge is how much longer a tag's last known manifest is served while the upstream is down, slow, or wants to be left alone.

@@ -27,35 +27,23 @@ const (
 var errTooLong = registry.ErrUnsupported.With("the upstream registry's list has more than %d entries, or more than %d MiB: too much to pass on",
 	mostEntries, maxList>>20)
 
-// measure counts what a list has, while it is read.
-type measure struct {
-	entries int
-	bytes   int // of memory, about
-}
-
-// add counts an entry, which takes so many bytes of memory if it is used. errTooLong.
-func (m *measure) add(bytes int) error {
-	m.entries++
-	m.bytes += bytes
-	if m.entries > mostEntries || m.bytes > maxList {
-		return errTooLong
-	}
-	return nil
-}
-
-// pages reads a list, page by page, as the upstream links them. add is given each entry of the array that each page has under a key;
+// each reads a list, page by page, as the upstream links them. add is given each entry of the array that each page has under a key;
 // what it is given is only good until it returns.
-func (r *Registry) pages(ctx context.Context, name, path, key string, query url.Values, add func(entry []byte) error) error {
+func (l *reading) each(ctx context.Context, path, key string, query url.Values, add func(entry []byte) error) error {
 	asked := map[[sha256.Size]byte]bool{}
 	for range mostPages {
 		sum := sha256.Sum256([]byte(query.Encode()))
 		if asked[sum] {
-			return wrong("a list of %s that leads back to a page that it had", name)
+			return wrong("a list of %s that leads back to a page that it had", l.name)
 		}
 		asked[sum] = true
-		next, err := r.page(ctx, name, path, key, query, add)
+		before := l.entries
+		next, err := l.page(ctx, path, key, query, add)
 		if err != nil || next == nil {
 			return err
+		}
+		if l.entries == before && next.Encode() == query.Encode() { // some say so that there is no more
+			return nil
 		}
 		query = next
 	}
@@ -64,19 +52,26 @@ func (r *Registry) pages(ctx context.Context, name, path, key string, query url.
 
 // page reads one, and returns the query of the next one; nil if there is none. Only the query is taken from a link, so that it leads
 // nowhere else.
-func (r *Registry) page(ctx context.Context, name, path, key string, query url.Values, add func(entry []byte) error) (url.Values, error) {
-	got, err := r.remote.ask(ctx, question{method: http.MethodGet, repository: name, path: path, query: query})
+func (l *reading) page(ctx context.Context, path, key string, query url.Values, add func(entry []byte) error) (url.Values, error) {
+	remote := l.registry.remote
+	got, err := remote.ask(ctx, question{method: http.MethodGet, repository: l.name, path: path, query: query})
 	if err != nil {
 		return nil, err
 	}
 	defer got.close()
+	done, err := l.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	l.pages++
 	body := &bounded{Reader: got.body, left: maxPage}
 	err = eachEntry(body, key, add)
 	switch {
 	case body.full:
 		return nil, wrong("a page of a list of more than %d bytes", maxPage)
 	case body.err != nil:
-		return nil, r.remote.failed(ctx, name, fmt.Errorf("receive list: %w", body.err))
+		return nil, remote.failed(ctx, l.name, fmt.Errorf("receive list: %w", body.err))
 	case err != nil:
 		return nil, err
 	}

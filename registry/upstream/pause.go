@@ -3,6 +3,7 @@ package upstream
 import (
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -26,8 +27,7 @@ const (
 type pause struct {
 	mu       sync.Mutex
 	limited  time.Time // it wants to be left alone; until then it is asked for nothing
-	why      *registry.Error
-	host     trouble // to connect
+	host     trouble   // to connect
 	troubles *simplelru.LRU[string, trouble]
 }
 
@@ -47,33 +47,26 @@ func newPause() *pause {
 	return p
 }
 
-// heed notes whether an answer wants us to leave the upstream alone. A server that has too much to do asks for it as one that limits
-// what may be pulled; a short while of that is worth waiting for.
-func (p *pause) heed(resp *http.Response) {
-	after, why := retryAfter(resp.Header), registry.ErrTooManyRequests.With("the upstream registry limits how much may be pulled")
-	switch {
-	case resp.StatusCode == http.StatusTooManyRequests:
-	case resp.StatusCode == http.StatusServiceUnavailable && after > shortPause:
-		why = registry.ErrUnavailable.With("the upstream registry asks to be left alone for a while")
-	default:
-		return
-	}
+// limit notes that the upstream limits what may be pulled, and for how long it wants to be left alone; 0 if it does not say.
+func (p *pause) limit(after time.Duration) {
 	if after <= 0 {
 		after = standardPause
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if until := time.Now().Add(min(after, longestPause)); until.After(p.limited) { // others that are on their way know less
-		p.limited, p.why = until, why
+		p.limited = until
 	}
 }
+
+var errLimited = registry.ErrTooManyRequests.With("the upstream registry limits how much may be pulled")
 
 // refusal returns the error of a request that must not be sent, or nil.
 func (p *pause) refusal() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if left := time.Until(p.limited); left > 0 {
-		return &registry.RetryError{Err: p.why, After: left}
+		return &registry.RetryError{Err: errLimited, After: left}
 	}
 	return nil
 }
@@ -84,6 +77,14 @@ func (p *pause) answered(repository string) {
 	defer p.mu.Unlock()
 	p.host = trouble{}
 	p.troubles.Remove(repository)
+}
+
+// busy notes that it wants to be left alone with what is asked of a repository: it may say so of one thing that is broken.
+func (p *pause) busy(repository string, after time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last, _ := p.troubles.Get(repository)
+	p.troubles.Add(repository, trouble{time.Now().Add(min(after, longestPause)), last.failures + 1})
 }
 
 // failed notes that it has not.
@@ -110,17 +111,34 @@ func (p *pause) mayConfirm(repository string) bool {
 	return !now.Before(p.limited) && !now.Before(p.host.until) && !now.Before(last.until)
 }
 
-// heeding tells a pause of all answers, those of whoever gives tokens, too: what becomes of them does not show their headers.
+// heeding looks at all answers, those of whoever gives tokens, too: what becomes of them does not show their headers.
 type heeding struct {
 	http.RoundTripper
+	guard *guard
 	pause *pause
 }
+
+// heard is what a server has said that was busy.
+type heard struct {
+	after atomic.Int64 // for how long it wants to be left alone
+}
+
+type heardKey struct{}
 
 // RoundTrip implements [http.RoundTripper].
 func (h heeding) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := h.RoundTripper.RoundTrip(req)
-	if err == nil {
-		h.pause.heed(resp)
+	if err != nil || h.guard.isElsewhere(req) {
+		return resp, err
 	}
-	return resp, err
+	after := retryAfter(resp.Header)
+	switch resp.StatusCode {
+	case http.StatusTooManyRequests:
+		h.pause.limit(after)
+	case http.StatusServiceUnavailable:
+		if heard, ok := req.Context().Value(heardKey{}).(*heard); ok {
+			heard.after.Store(int64(after))
+		}
+	}
+	return resp, nil
 }

@@ -3,10 +3,13 @@ package upstream_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ocikit/ocikit/registry"
@@ -32,7 +35,10 @@ func TestRepositoryThatFailsKeepsNoOtherOneFromNews(t *testing.T) {
 			o := newOrigin(t)
 			o.push(t, "v1", []byte("one"))
 			m := newMirror(t, o.URL, always, loopback, func(options *upstream.Options) {
-				options.AnswerTimeout, options.ConfirmTimeout = 2*time.Second, 2*time.Second
+				if name == "too slow" {
+					options.AnswerTimeout = 10 * time.Second // for the other one, too, which must not need so long
+				}
+				options.ConfirmTimeout = 10 * time.Second
 			})
 			_, err := m.tag(t, "v1")
 			require.NoError(t, err)
@@ -64,13 +70,27 @@ func TestRepositoryThatFailsIsNotAskedForNewsForAWhile(t *testing.T) {
 	_, err := m.tag(t, "v1")
 	require.NoError(t, err)
 	o.says(http.StatusNotImplemented) // which is not tried again at once
+	m.failsForLong(t, repository)
 	o.forget()
 	for range 3 {
 		got, err := m.tag(t, "v1")
 		require.NoError(t, err)
 		require.NotEmpty(t, got.Warning)
 	}
-	require.Equal(t, 2, o.asked("/"), "HEAD and GET, once")
+	require.Zero(t, o.asked("/"))
+}
+
+// failsForLong asks for so much that fails that it is not asked for news for a minute: no test takes so long.
+func (m *mirror) failsForLong(t testing.TB, name string) {
+	t.Helper()
+	var done sync.WaitGroup
+	for i := range 10 {
+		done.Go(func() {
+			_, err := m.Manifest(t.Context(), name, registry.Reference{Tag: "none" + strconv.Itoa(i)})
+			assert.ErrorIs(t, err, registry.ErrUnavailable)
+		})
+	}
+	done.Wait()
 }
 
 func TestUpstreamThatCannotBeReachedIsNotAskedForNewsOfAnything(t *testing.T) {
@@ -89,6 +109,7 @@ func TestUpstreamThatCannotBeReachedIsNotAskedForNewsOfAnything(t *testing.T) {
 		require.NoError(t, err)
 	}
 	o.Close()
+	m.failsForLong(t, "library/third")
 	for _, name := range names {
 		got, err := m.Manifest(t.Context(), name, registry.Reference{Tag: "v1"})
 		require.NoError(t, err)
@@ -96,10 +117,12 @@ func TestUpstreamThatCannotBeReachedIsNotAskedForNewsOfAnything(t *testing.T) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	last := m.events[len(m.events)-1]
-	require.Equal(t, upstream.Stale, last.Outcome)
-	require.NotContains(t, last.Err.Error(), "refused", "who asks second is not kept waiting for a connection")
-	require.Contains(t, m.events[len(m.events)-2].Err.Error(), "refused")
+	last := len(m.events) - len(names)
+	require.Contains(t, m.events[last-1].Err.Error(), "refused")
+	for _, e := range m.events[last:] {
+		require.Equal(t, upstream.Stale, e.Outcome)
+		require.NotContains(t, e.Err.Error(), "refused", "who asks then is not kept waiting for a connection")
+	}
 }
 
 func TestWhoAsksToBeLeftAloneIs(t *testing.T) {
@@ -109,11 +132,12 @@ func TestWhoAsksToBeLeftAloneIs(t *testing.T) {
 		after    string
 		want     error
 		from, to time.Duration
+		asked    int
 	}{
-		"limited":          {http.StatusTooManyRequests, "600", registry.ErrTooManyRequests, 9 * time.Minute, 10 * time.Minute},
-		"busy":             {http.StatusServiceUnavailable, "600", registry.ErrUnavailable, 9 * time.Minute, 10 * time.Minute},
-		"limited for long": {http.StatusTooManyRequests, "86400", registry.ErrTooManyRequests, 59 * time.Minute, time.Hour},
-		"busy for long":    {http.StatusServiceUnavailable, "86400", registry.ErrUnavailable, 59 * time.Minute, time.Hour},
+		"limited":          {http.StatusTooManyRequests, "600", registry.ErrTooManyRequests, 9 * time.Minute, 10 * time.Minute, 1},
+		"busy":             {http.StatusServiceUnavailable, "600", registry.ErrUnavailable, 9 * time.Minute, 10 * time.Minute, 3},
+		"limited for long": {http.StatusTooManyRequests, "86400", registry.ErrTooManyRequests, 59 * time.Minute, time.Hour, 1},
+		"busy for long":    {http.StatusServiceUnavailable, "86400", registry.ErrUnavailable, 59 * time.Minute, time.Hour, 3},
 	} {
 		for who, path := range map[string]string{"upstream": "/", "token server": "/token"} {
 			t.Run(who+" "+name, func(t *testing.T) {
@@ -138,9 +162,75 @@ func TestWhoAsksToBeLeftAloneIs(t *testing.T) {
 					require.Greater(t, retry.After, test.from, "clients are told for how long")
 					require.LessOrEqual(t, retry.After, test.to)
 				}
-				require.Equal(t, 1, o.asked(path), "one answer is enough")
+				require.Equal(t, test.asked, o.asked(path), "one answer is enough of an upstream that limits; who is busy may be so with one thing")
 			})
 		}
+	}
+}
+
+func TestRepositoryThatIsBusyIsLeftAloneAndNoOther(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	i := o.push(t, "v1", []byte("layer"))
+	m := newMirror(t, o.URL, always)
+	_, err := m.tag(t, "v1")
+	require.NoError(t, err)
+	o.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, repository) {
+			w.Header().Set("Retry-After", "600")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+		w.Header().Set("Content-Type", i.MediaType)
+		_, _ = w.Write(i.Bytes)
+		return true
+	})
+	o.forget()
+	for range 3 {
+		got, err := m.tag(t, "v1")
+		require.NoError(t, err)
+		require.NotEmpty(t, got.Warning)
+		got, err = m.Manifest(t.Context(), "library/other", registry.Reference{Tag: "v1"})
+		require.NoError(t, err)
+		require.Empty(t, got.Warning)
+	}
+	require.Equal(t, 1, o.asked(repository), "it is asked for no news for as long as it wants")
+}
+
+// A host that the upstream sends clients to is not the upstream.
+func TestWhereTheUpstreamLeadsSaysNothingAboutIt(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			t.Parallel()
+			o := newOrigin(t)
+			m := newMirror(t, o.URL, always, loopback)
+			i := o.push(t, "v1", []byte("layer"))
+			e := newElsewhere(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Retry-After", "600")
+				w.WriteHeader(status)
+			})
+			o.answers(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.Contains(r.URL.Path, "/blobs/") {
+					return false
+				}
+				http.Redirect(w, r, e.URL, http.StatusTemporaryRedirect)
+				return true
+			})
+			_, err := m.tag(t, "v1")
+			require.NoError(t, err)
+			for range 2 {
+				_, err = m.Blob(t.Context(), repository, i.layerDigest())
+				require.ErrorIs(t, err, registry.ErrUnavailable)
+				var retry *registry.RetryError
+				require.ErrorAs(t, err, &retry)
+				require.Equal(t, 10*time.Minute, retry.After, "clients are told for how long")
+				got, err := m.tag(t, "v1")
+				require.NoError(t, err)
+				require.Empty(t, got.Warning)
+			}
+			require.Len(t, e.received(), 2)
+		})
 	}
 }
 

@@ -64,7 +64,7 @@ func newRemote(base *url.URL, o *Options) *remote {
 		guard: g,
 		client: &auth.Client{
 			Client: &http.Client{Transport: &retry.Transport{
-				Base: heeding{guarded{g, o.Header, forwarding{own, o.Forward}, others}, pause}, Policy: func() retry.Policy { return policy },
+				Base: heeding{guarded{g, o.Header, forwarding{own, o.Forward}, others}, g, pause}, Policy: func() retry.Policy { return policy },
 			}},
 			Header:               http.Header{"User-Agent": {o.UserAgent}},
 			Credential:           only(base.Host, o.Credential),
@@ -144,7 +144,8 @@ func (r *remote) ask(ctx context.Context, q question) (*answer, error) {
 	u.Path += "/v2/" + q.repository + "/" + q.path
 	u.RawQuery = q.query.Encode()
 	asking, cancel := context.WithCancelCause(auth.AppendScopesForHost(ctx, r.base.Host, auth.ScopeRepository(q.repository, auth.ActionPull)))
-	asking, connecting := r.watch(asking)
+	heard := &heard{}
+	asking, connecting := r.watch(context.WithValue(asking, heardKey{}, heard))
 	late := time.AfterFunc(orDefault(q.timeout, r.options.AnswerTimeout), func() { cancel(errSlow) })
 	req, err := http.NewRequestWithContext(asking, q.method, u.String(), nil)
 	if err != nil {
@@ -165,6 +166,10 @@ func (r *remote) ask(ctx context.Context, q question) (*answer, error) {
 			r.pause.unreachable()
 			return nil, fmt.Errorf("%w: ask upstream: %w", unavailable(), withoutSecrets(err))
 		}
+		var token *errcode.ErrorResponse
+		if ctx.Err() == nil && errors.As(err, &token) { // of whoever gives tokens
+			return nil, r.refused(q.repository, heard, &statusError{"ask for a token", token.StatusCode})
+		}
 		return nil, r.failed(ctx, q.repository, err)
 	}
 	body := newPatient(resp.Body, r.options.IdleTimeout, cancel)
@@ -177,7 +182,12 @@ func (r *remote) ask(ctx context.Context, q question) (*answer, error) {
 		body.drain()
 	}
 	u.RawQuery = ""
-	return nil, r.refused(q.repository, &statusError{q.method + " " + u.String(), resp.StatusCode})
+	said := &statusError{q.method + " " + u.String(), resp.StatusCode}
+	if r.guard.isElsewhere(resp.Request) { // which says nothing about anything else
+		r.pause.answered(q.repository)
+		return nil, elsewhere(said, retryAfter(resp.Header))
+	}
+	return nil, r.refused(q.repository, heard, said)
 }
 
 // watch returns a context for a request, and what reports whether that got no further than to connect to the upstream, or to the proxy.
@@ -208,10 +218,6 @@ func (r *remote) failed(ctx context.Context, repository string, err error) error
 	if ctx.Err() != nil { // somebody did not want to wait, which says nothing about the upstream
 		return fmt.Errorf("ask upstream: %w", err)
 	}
-	var token *errcode.ErrorResponse
-	if errors.As(err, &token) { // of whoever gives tokens
-		return r.refused(repository, &statusError{"ask for a token", token.StatusCode})
-	}
 	if errors.Is(err, errForbidden) || errors.Is(err, auth.ErrBasicCredentialNotFound) { // nothing that will be better in a while
 		return fmt.Errorf("%w: %w", registry.ErrDenied.With("the upstream registry wants a login that is not configured, or leads elsewhere"), err)
 	}
@@ -235,11 +241,16 @@ type statusError struct {
 func (e *statusError) Error() string { return fmt.Sprintf("%s: upstream says %d", e.what, e.status) }
 
 // refused returns what an answer other than success means for a client.
-func (r *remote) refused(repository string, said *statusError) error {
+func (r *remote) refused(repository string, heard *heard, said *statusError) error {
 	switch said.status {
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+	case http.StatusTooManyRequests:
 		if err := r.pause.refusal(); err != nil {
 			return fmt.Errorf("%w: %w", err, said)
+		}
+	case http.StatusServiceUnavailable:
+		if after := time.Duration(heard.after.Load()); after > shortPause {
+			r.pause.busy(repository, after)
+			return fmt.Errorf("%w: %w", busy(after), said)
 		}
 	case http.StatusNotFound:
 		r.pause.answered(repository)
@@ -252,6 +263,24 @@ func (r *remote) refused(repository string, said *statusError) error {
 		r.pause.failed(repository)
 	} else {
 		r.pause.answered(repository)
+	}
+	return fmt.Errorf("%w: %w", unavailable(), said)
+}
+
+// busy is what clients are told of a server that wants to be left alone for so long.
+func busy(after time.Duration) error {
+	return &registry.RetryError{Err: registry.ErrUnavailable.With("the upstream registry asks to be left alone for a while"), After: min(after, longestPause)}
+}
+
+// elsewhere returns what an answer other than success means that came from where the upstream has led us.
+func elsewhere(said *statusError, after time.Duration) error {
+	switch {
+	case said.status == http.StatusNotFound:
+		return fmt.Errorf("%w: %w", errMissing, said)
+	case said.status == http.StatusUnauthorized || said.status == http.StatusForbidden:
+		return fmt.Errorf("%w: %w", denied, said)
+	case after > shortPause:
+		return fmt.Errorf("%w: %w", busy(after), said)
 	}
 	return fmt.Errorf("%w: %w", unavailable(), said)
 }

@@ -40,7 +40,11 @@ func (r *Registry) share(ctx context.Context, name blobName, f *fetch) (blob reg
 		return r.onItsWay(name, f), true, nil
 	}
 	if err == nil {
-		_ = f.wait(ctx) // what is not spooled may be kept then; ctx's own error is looked at below
+		return r.late(name, f, func() error {
+			f.refuse(name.repository)
+			leave()
+			return nil
+		}), true, nil
 	}
 	f.refuse(name.repository)
 	leave()

@@ -49,7 +49,7 @@ func (r *Registry) stat(ctx context.Context, name blobName) (int64, error) {
 		return r.statByRange(ctx, name, began)
 	}
 	if err != nil {
-		return 0, r.blobError(name, began, err)
+		return 0, r.blobError(ctx, name, began, err)
 	}
 	got.close()
 	return length(got.Header.Get("Content-Length"))
@@ -61,7 +61,7 @@ func (r *Registry) statByRange(ctx context.Context, name blobName, began time.Ti
 		method: http.MethodGet, repository: name.repository, path: "blobs/" + name.digest.String(), header: http.Header{"Range": {"bytes=0-0"}},
 	})
 	if err != nil {
-		return 0, r.blobError(name, began, err)
+		return 0, r.blobError(ctx, name, began, err)
 	}
 	got.close()
 	if got.StatusCode == http.StatusOK {
@@ -80,14 +80,14 @@ func length(text string) (int64, error) {
 }
 
 // blobError returns what an answer means for who wants a blob, and tells of it.
-func (r *Registry) blobError(name blobName, began time.Time, err error) error {
+func (r *Registry) blobError(ctx context.Context, name blobName, began time.Time, err error) error {
 	if errors.Is(err, errMissing) {
-		r.remember(name.key(), registry.ErrBlobUnknown)
+		r.remember(ctx, name.key(), registry.ErrBlobUnknown)
 		r.observe(Event{Kind: KindBlob, Outcome: Missing})
 		return fmt.Errorf("%w: %w", registry.ErrBlobUnknown, err)
 	}
 	if errors.Is(err, registry.ErrDenied) {
-		r.remember(name.key(), denied)
+		r.remember(ctx, name.key(), denied)
 	}
 	r.observe(Event{Kind: KindBlob, Outcome: Failed, Took: time.Since(began), Err: err})
 	return err

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -32,10 +33,12 @@ type Registry struct {
 	flights singleflight.Group
 	missing *lru.Cache[string, absence] // what the upstream did not have, or does not let us have
 	lists   *lists                      // of tags and referrers
-	reading chan struct{}               // has one for each list that is read
+	turns   chan struct{}               // has one for each page of a list that is read
 	ctx     context.Context             // of everything that outlives a request
 	end     context.CancelFunc
 	work    sync.WaitGroup
+
+	underWay atomic.Int64 // bytes of memory of the lists that are read
 
 	mu      sync.Mutex
 	closed  bool
@@ -72,7 +75,7 @@ func New(name, address string, meta store.Metadata, objects store.Objects, opts 
 		name: name, prefix: keptPrefix(name), options: options, meta: meta,
 		kept:    registry.NewLocal(meta, objects, &options.Kept),
 		lists:   newLists(),
-		reading: make(chan struct{}, parallelLists),
+		turns:   make(chan struct{}, parallelPages),
 		fetches: map[blobName]*fetch{},
 	}
 	r.remote = newRemote(base, &r.options)
@@ -153,9 +156,9 @@ func (r *Registry) absent(key string) error {
 	return nil
 }
 
-// remember notes that the upstream did not give something.
-func (r *Registry) remember(key string, err error) {
-	if r.options.MissingAge > 0 {
+// remember notes that the upstream did not give something. What it did not give in the name of another registry, it may give to us.
+func (r *Registry) remember(ctx context.Context, key string, err error) {
+	if r.options.MissingAge > 0 && r.cause(ctx) == "" {
 		r.missing.Add(key, absence{err, time.Now().Add(r.options.MissingAge)})
 	}
 }

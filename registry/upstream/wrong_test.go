@@ -2,14 +2,12 @@ package upstream_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,8 +17,6 @@ import (
 
 	"github.com/ocikit/ocikit/registry"
 	"github.com/ocikit/ocikit/registry/upstream"
-	"github.com/ocikit/ocikit/store/memory"
-	"github.com/ocikit/ocikit/store/storetest"
 )
 
 // impatient has everything given up soon.
@@ -181,18 +177,8 @@ func TestWhoWaitsForABlobThatIsNotSpooledSharesItsFailure(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := newOrigin(t)
-			var looked atomic.Int32 // for who has it, which is the last thing before a fetch is joined
-			meta := storetest.HookMetadata(memory.NewMetadata(nil), storetest.Hook{Before: func(_ context.Context, method string) error {
-				if method == "Holders" {
-					looked.Add(1)
-				}
-				return nil
-			}})
-			m := newReplica(t, o.URL, meta, memory.NewObjects(nil), impatient, func(options *upstream.Options) {
-				var err error
-				options.Spool, err = upstream.NewSpool(t.TempDir(), 1)
-				require.NoError(t, err)
-			})
+			_, none := spoolOf(t, 1)
+			m := newMirror(t, o.URL, none, func(options *upstream.Options) { options.MissingAge = -1 })
 			i := o.push(t, "v1", content("layer", 1<<20))
 			var failed sync.WaitGroup
 			opened := make(chan struct{})
@@ -209,14 +195,14 @@ func TestWhoWaitsForABlobThatIsNotSpooledSharesItsFailure(t *testing.T) {
 			})
 			blob, err := m.Blob(t.Context(), repository, i.layerDigest())
 			require.NoError(t, err)
-			before := looked.Load()
 			for range clients {
+				late, err := m.Blob(t.Context(), repository, i.layerDigest())
+				require.NoError(t, err)
 				failed.Go(func() {
-					_, err := m.pull(t, i.layerDigest())
+					_, err := readAll(t, late)
 					assert.ErrorIs(t, err, registry.ErrUnavailable)
 				})
 			}
-			eventually(t, "all of them wait", func() bool { return looked.Load() >= before+clients })
 			close(opened)
 			_, err = readAll(t, blob)
 			require.Error(t, err)
