@@ -168,7 +168,7 @@ type eviction struct {
 	evicted bool       // some was
 	failed  bool       // some, which the next look passes over
 	waits   bool       // some that is idle was left because another one refers to it
-	stale   bool       // somebody else deletes, too: what is known of the size is wrong
+	stale   bool       // somebody else deletes, too, or an answer was lost: what is known of the size is wrong
 }
 
 func newEviction(meta Index, rules Eviction) *eviction {
@@ -309,10 +309,19 @@ func (e *eviction) take(ctx context.Context, m mirrored, floor time.Duration, re
 	case errors.Is(err, store.ErrManifestUnknown):
 		e.stale = e.rules.Budget > 0
 	case !refused(err):
-		// Whether it has gone is not known, and so how much is mirrored is not either: it is added up again.
-		e.size, e.measured, e.whole = 0, store.ManifestAt{}, e.rules.Budget == 0
-		return e.goPast(m.ManifestAt, fmt.Errorf("evict manifest %s of %s: %w", m.Digest, m.Repository, err))
+		if err := e.goPast(m.ManifestAt, fmt.Errorf("evict manifest %s of %s: %w", m.Digest, m.Repository, err)); err != nil {
+			return err
+		}
+		// An answer may have been lost. To add all up again tells that, too, but many may fail, and it takes long.
+		e.stale = e.stale || e.rules.Budget > 0 && !e.stays(ctx, m.ManifestAt)
+		return nil
 	}
 	e.worked(m.ManifestAt)
 	return nil
+}
+
+// stays reports whether a manifest is still there for certain.
+func (e *eviction) stays(ctx context.Context, at store.ManifestAt) bool {
+	found, err := e.meta.ManifestRecords(ctx, at.Repository, at.Digest[:len(at.Digest)-1], 1) // nothing is between
+	return err == nil && len(found) > 0 && found[0].Digest == at.Digest
 }

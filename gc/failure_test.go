@@ -278,12 +278,16 @@ type stuck struct {
 	listed    map[string]bool        // repositories whose manifests cannot be listed
 	tags      map[string]bool        // cannot be expired
 	healed    atomic.Bool            // all calls succeed
+	lost      bool                   // evictions that fail are done all the same
 }
 
 func (s *stuck) fails(is bool) bool { return is && !s.healed.Load() }
 
 func (s *stuck) EvictManifest(ctx context.Context, eviction store.ManifestEviction) (int64, error) {
 	if s.fails(s.manifests[eviction.Digest]) {
+		if s.lost {
+			_, _ = s.Index.EvictManifest(ctx, eviction)
+		}
 		return 0, s.err
 	}
 	return s.Index.EvictManifest(ctx, eviction)
@@ -373,6 +377,41 @@ func TestManifestThatCannotBeEvictedKeepsNoOtherWaiting(t *testing.T) {
 				time.Sleep(2 * time.Hour)
 				stop()
 				require.Equal(t, test.rules.Budget, w.mirrored(t), "what failed is tried again")
+			})
+		})
+	}
+}
+
+func TestBudgetIsKeptBesideManifestsThatCannotBeEvicted(t *testing.T) {
+	t.Parallel()
+	for name, lost := range map[string]bool{"refused": false, "answer lost": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const idle, young, failing = 1000, 30, 500
+				w := newWorld()
+				bad := map[digest.Digest]bool{}
+				for i := range idle {
+					d := w.put(t, manifest{repository: "~hub/a", text: fmt.Sprintf("%04d", i)})
+					bad[d] = i < failing
+				}
+				time.Sleep(10 * day)
+				for i := range young {
+					w.put(t, manifest{repository: "~hub/b", text: fmt.Sprintf("%04d", idle+i)})
+				}
+				time.Sleep(day)
+				index := &stuck{Index: w.index(), err: errRow, manifests: bad, lost: lost}
+				clear(w.calls)
+				stats, err := gc.Once(t.Context(), index, w.objects, evicting(gc.Eviction{Idle: 5 * day, Budget: 4 * (failing + 10)}))
+				require.ErrorIs(t, err, errRow)
+				if lost {
+					require.Equal(t, idle-failing, stats.Evicted)
+					require.EqualValues(t, 4*young, w.mirrored(t), "what has gone although it failed counts no more")
+				} else {
+					require.Equal(t, idle-failing+young-10, stats.Evicted)
+					require.EqualValues(t, 4*(failing+10), w.mirrored(t), "as much goes as has to")
+				}
+				require.Less(t, w.count("MirroredSize"), 10, "all is not added up for each that fails")
 			})
 		})
 	}
