@@ -78,6 +78,7 @@ type collector struct {
 	shares   bool       // what need not be done by all collectors: who is started by hand does it all the same
 	stats    Stats
 	putOff   putOffs[store.ManifestAt] // subjects whose referrers could not be deleted
+	stay     int                       // objects in a row that could not be deleted
 
 	note func(ctx context.Context, s *step, got gain, err error) // how a step went; not called when ctx has ended
 }
