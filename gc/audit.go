@@ -117,8 +117,8 @@ var ErrUnrelated = errors.New("the index and the objects seem to be of two regis
 // or restored, is for the bucket's own rule on incomplete uploads. On a store that is a folder, only finished objects are listed.
 //
 // An object that cannot be read is tried again after a second, and after two more; then it is a finding, and the audit goes on. It
-// ends with an error if the store cannot be listed either, or if 20 contents in a row could not be read that are not marked: then it
-// is the store that is ill, and to go on would only tell of everything that it has.
+// ends with an error if the store cannot be listed either, or if 20 contents in a row could not be read that are not marked, nor can any that
+// the listing says is right: then it is the store that is ill, and to go on would only tell of everything that it has.
 //
 // It returns how far it came also with an error, which is the context's, the stores' or Found's: an audit with After set to
 // Next goes on from there. Next follows every content that is read, so that only the last one is read twice.
@@ -158,8 +158,9 @@ type audit struct {
 	limiter limiter
 	report  AuditReport
 
-	unread int   // contents in a row that could not be read
-	reason error // of the last of them
+	unread int       // contents in a row that could not be read
+	reason error     // of the last of them
+	fitted store.Key // of the last content that fitted the listing, and was not read since the store was last known to read something
 }
 
 // run merges the two listings, which both come in the order of keys.

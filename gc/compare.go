@@ -24,7 +24,9 @@ func (a *audit) window(ctx context.Context, objects []store.Object, rows []store
 		if rows = rows[1:]; len(objects) > 0 && objects[0].Key == row.Key {
 			listed, objects = &objects[0], objects[1:]
 		}
-		if !a.quick(row, listed) {
+		if a.quick(row, listed) {
+			a.fitted = row.Key
+		} else {
 			if err := a.strangers(ctx, strangers); err != nil {
 				return err
 			}
@@ -43,7 +45,7 @@ func (a *audit) window(ctx context.Context, objects []store.Object, rows []store
 		if len(strangers) == 0 {
 			a.report.Next = row.Key
 		}
-		if err := a.lost(); err != nil {
+		if err := a.lost(ctx); err != nil {
 			return err
 		}
 	}

@@ -258,6 +258,39 @@ func TestAuditOfAStoreThatReadsNothingEnds(t *testing.T) {
 	})
 }
 
+func TestAuditOfSizesReadsSomethingBeforeItGivesUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 300 {
+			w.push(t, repository, text(i))
+		}
+		bad := map[store.Key]bool{}
+		for i, key := range keysOf(w.stored(t)) {
+			if i%10 == 5 {
+				w.write(t, key, "another size")
+				bad[key] = true
+			}
+		}
+		down := false
+		objects := &ill{Objects: w.objects, open: func(key store.Key) error {
+			if down || bad[key] {
+				return errDisk
+			}
+			return nil
+		}}
+		found, report, err := w.auditOf(t, objects, gc.AuditOptions{})
+		require.NoError(t, err, "a store that reads what is between is not down")
+		require.True(t, report.Done)
+		require.Len(t, found, 30)
+
+		down = true
+		found, _, err = w.auditOf(t, objects, gc.AuditOptions{})
+		require.ErrorIs(t, err, store.ErrUnavailable, "what fits the listing need not be readable")
+		require.Len(t, found, 20)
+	})
+}
+
 func TestRepairBeginsWhereSomethingCannotBeRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
