@@ -21,7 +21,8 @@ type AuditOptions struct {
 	Batch int       // how many objects and rows are looked at at once; default 1000. What is held in memory grows with it.
 
 	// Deep reads all content that is an object, and compares it with its digest. Otherwise, only sizes are compared. What is inline
-	// in the index is not read: the database keeps it whole.
+	// in the index is not read: the database keeps it whole. What has a digest of an algorithm that this program does not know, since a
+	// newer one has taken it in, is a finding that is never repaired.
 	Deep bool
 	Rate int64 // bytes a second that are read at most; default as many as come
 
@@ -65,6 +66,7 @@ const (
 	AuditWrongSize  AuditKind = "size"       // content whose object has another size
 	AuditWrongData  AuditKind = "data"       // content whose object has other bytes
 	AuditUnreadable AuditKind = "unreadable" // content whose object cannot be read, again and again, while the store answers otherwise
+	AuditUnverified AuditKind = "unverified" // content that was to be read, whose digest is of an algorithm that this program does not know: it is never marked nor unmarked
 	AuditFound      AuditKind = "found"      // content that is marked as missing, whose object is there, and right
 	AuditMultipart  AuditKind = "multipart"  // an unfinished multipart upload of a key that nobody writes to
 	AuditBroken     AuditKind = "broken"     // a manifest that cannot be pulled whole, because of content that is missing, wrong or unreadable, its own or a manifest's below it
