@@ -73,6 +73,7 @@ type collector struct {
 	options  Options
 	policies policies
 	steps    []*step
+	pulls    *step      // one of them
 	work     store.Work // what was due when the round began
 	reached  bool       // the index was there when the round began
 	shares   bool       // what need not be done by all collectors: who is started by hand does it all the same
@@ -160,9 +161,10 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 	claimOf := func(d digest.Digest) claim { return claim{meta: meta, of: d, holder: holder} }
 	pulls, runner := &pullStep{collector: c}, &policyStep{collector: c, claim: claimOf(c.policies.claim())}
 	evictor := &evictStep{collector: c, claim: claimOf(evictionClaim), putOff: putOffs[store.ManifestAt]{}}
+	c.pulls = &step{name: StepPulls, due: pulls.due, run: pulls.run}
 	c.steps = []*step{
 		{name: StepLook, due: func() bool { return true }, run: c.look},
-		{name: StepPulls, due: pulls.due, run: pulls.run},
+		c.pulls,
 		{name: StepSessions, due: func() bool { return c.work.Sessions }, run: paced(c.endSessions)},
 		{name: StepCandidates, due: func() bool { return c.work.Candidates }, run: paced(c.review), again: lastPutOff},
 		{name: StepRepositories, due: func() bool { return c.work.Repositories }, run: paced(c.drain)},
