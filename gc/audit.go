@@ -21,7 +21,8 @@ type AuditOptions struct {
 	Batch int       // how many objects and rows are looked at at once; default 1000. What is held in memory grows with it.
 
 	// Deep reads all content that is an object, and compares it with its digest. Otherwise, only sizes are compared. What is inline
-	// in the index is not read: the database keeps it whole.
+	// in the index is not read: the database keeps it whole. What has a digest of an algorithm that this program does not know, since a
+	// newer one has taken it in, is a finding that is never repaired.
 	Deep bool
 	Rate int64 // bytes a second that are read at most; default as many as come
 
@@ -65,6 +66,7 @@ const (
 	AuditWrongSize  AuditKind = "size"       // content whose object has another size
 	AuditWrongData  AuditKind = "data"       // content whose object has other bytes
 	AuditUnreadable AuditKind = "unreadable" // content whose object cannot be read, again and again, while the store answers otherwise
+	AuditUnverified AuditKind = "unverified" // content that was to be read, whose digest is of an algorithm that this program does not know: it is never marked nor unmarked
 	AuditFound      AuditKind = "found"      // content that is marked as missing, whose object is there, and right
 	AuditMultipart  AuditKind = "multipart"  // an unfinished multipart upload of a key that nobody writes to
 	AuditBroken     AuditKind = "broken"     // a manifest that cannot be pulled whole, because of content that is missing, wrong or unreadable, its own or a manifest's below it
@@ -117,8 +119,8 @@ var ErrUnrelated = errors.New("the index and the objects seem to be of two regis
 // or restored, is for the bucket's own rule on incomplete uploads. On a store that is a folder, only finished objects are listed.
 //
 // An object that cannot be read is tried again after a second, and after two more; then it is a finding, and the audit goes on. It
-// ends with an error if the store cannot be listed either, or if 20 contents in a row could not be read that are not marked: then it
-// is the store that is ill, and to go on would only tell of everything that it has.
+// ends with an error if the store cannot be listed either, or if 20 contents in a row could not be read that are not marked, nor can any that
+// the listing says is right: then it is the store that is ill, and to go on would only tell of everything that it has.
 //
 // It returns how far it came also with an error, which is the context's, the stores' or Found's: an audit with After set to
 // Next goes on from there. Next follows every content that is read, so that only the last one is read twice.
@@ -158,8 +160,9 @@ type audit struct {
 	limiter limiter
 	report  AuditReport
 
-	unread int   // contents in a row that could not be read
-	reason error // of the last of them
+	unread int       // contents in a row that could not be read
+	reason error     // of the last of them
+	fitted store.Key // of the last content that fitted the listing, and was not read since the store was last known to read something
 }
 
 // run merges the two listings, which both come in the order of keys.

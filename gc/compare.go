@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocikit/ocikit/cas"
 	"github.com/ocikit/ocikit/store"
 )
 
@@ -24,7 +25,9 @@ func (a *audit) window(ctx context.Context, objects []store.Object, rows []store
 		if rows = rows[1:]; len(objects) > 0 && objects[0].Key == row.Key {
 			listed, objects = &objects[0], objects[1:]
 		}
-		if !a.quick(row, listed) {
+		if a.quick(row, listed) {
+			a.fitted = row.Key
+		} else {
 			if err := a.strangers(ctx, strangers); err != nil {
 				return err
 			}
@@ -43,7 +46,7 @@ func (a *audit) window(ctx context.Context, objects []store.Object, rows []store
 		if len(strangers) == 0 {
 			a.report.Next = row.Key
 		}
-		if err := a.lost(); err != nil {
+		if err := a.lost(ctx); err != nil {
 			return err
 		}
 	}
@@ -210,17 +213,28 @@ func (a *audit) examine(ctx context.Context, row store.StoredContent, listed *st
 	if listed != nil && finding.Kind != AuditMissing {
 		finding.Size = listed.Size
 	}
-	if a.options.Repair && (finding.Kind != AuditUnreadable || a.options.RepairUnreadable) {
+	if a.repairs(finding.Kind) {
 		changed, err := a.meta.MarkContent(ctx, row.Digest, row.Key, finding.Kind != AuditFound)
 		if err != nil {
 			return fmt.Errorf("mark content %s: %w", row.Digest, err)
 		}
 		finding.Repaired = changed
 	}
-	if err := a.find(finding); err != nil || finding.Kind == AuditFound {
+	if err := a.find(finding); err != nil || finding.Kind == AuditFound || finding.Kind == AuditUnverified && !row.Missing {
 		return err
 	}
 	return a.dependents(ctx, row)
+}
+
+// repairs reports whether content is marked, or unmarked, that is found to be so.
+func (a *audit) repairs(kind AuditKind) bool {
+	switch kind {
+	case AuditUnverified: // nobody knows whether it is right
+		return false
+	case AuditUnreadable:
+		return a.options.Repair && a.options.RepairUnreadable
+	}
+	return a.options.Repair
 }
 
 // state tells what is wrong with the object of a row, or "". What is marked as missing has to be right to its last byte.
@@ -228,6 +242,9 @@ func (a *audit) state(ctx context.Context, row store.StoredContent) (AuditKind, 
 	size, err := a.size(ctx, row.Key, row.Size)
 	right := true
 	if err == nil && size == row.Size && (a.options.Deep || row.Missing) {
+		if !cas.Supported(row.Digest.Algorithm()) {
+			return AuditUnverified, nil
+		}
 		right, err = a.verify(ctx, row)
 	}
 	switch {

@@ -46,7 +46,7 @@ func (s *policyStep) run(ctx context.Context, done *Stats) (got gain, err error)
 	for began := time.Now(); time.Since(began) < fast; {
 		if len(s.page) == 0 {
 			if s.page, err = s.meta.Repositories(ctx, s.after, records); err != nil {
-				return nothing, errors.Join(fmt.Errorf("list repositories: %w", err), firstOf("policies", failed))
+				return gainSoFar(done.Tags+done.Manifests, failed), errors.Join(fmt.Errorf("list repositories: %w", err), firstOf("policies", failed))
 			}
 			if len(s.page) == 0 {
 				s.end(ctx)
@@ -62,7 +62,7 @@ func (s *policyStep) run(ctx context.Context, done *Stats) (got gain, err error)
 		err := s.enforce(ctx, repository, s.left.see(repository), done)
 		if ctx.Err() != nil || s.away(repository, err) {
 			s.stuck = repository
-			return nothing, errors.Join(err, firstOf("policies", failed))
+			return gainSoFar(done.Tags+done.Manifests, failed), errors.Join(err, firstOf("policies", failed))
 		}
 		if err != nil {
 			failed = append(failed, err)

@@ -49,6 +49,7 @@ type evictStep struct {
 	next   time.Time // to begin
 	look   *eviction // nil: not begun
 	putOff putOffs[store.ManifestAt]
+	stuck  store.ManifestAt // the last one of which the index said that it is away
 }
 
 func (s *evictStep) due() bool {
@@ -67,20 +68,19 @@ func (s *evictStep) run(ctx context.Context, done *Stats) (gain, error) {
 	if s.look == nil {
 		s.putOff.tidy()
 		s.look = newEviction(s.meta, s.options.Eviction)
-		s.look.passes = s.putOff.has
+		s.look.passes, s.look.works = s.putOff.has, s.putOff.clear
 	}
 	s.look.evict = func(ctx context.Context, m mirrored, quiet time.Duration, _ string) (int64, error) {
 		freed, err := s.meta.EvictManifest(ctx, store.ManifestEviction{Repository: m.Repository, Digest: m.Digest, Quiet: quiet})
 		if err == nil {
 			done.Evicted++
 			done.EvictedBytes += freed
-			delete(s.putOff, m.ManifestAt)
 		}
 		return freed, err
 	}
 	var failed []error
 	s.look.fail = func(at store.ManifestAt, err error) error {
-		if !s.putOff.add(at) || errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil { // as a rule, all would fail
+		if ctx.Err() != nil || s.away(at, err) || !s.putOff.add(at) { // as a rule, all would fail
 			return err
 		}
 		failed = append(failed, err)
@@ -90,7 +90,7 @@ func (s *evictStep) run(ctx context.Context, done *Stats) (gain, error) {
 		over, err := s.look.advance(ctx)
 		if err != nil {
 			s.look = nil // what has gone may not be known, and is not to be guessed
-			return nothing, errors.Join(err, firstOf("evict", failed))
+			return gainSoFar(done.Evicted, failed), firstOf("evict", append([]error{err}, failed...))
 		}
 		if over {
 			return s.end(ctx), inPart(firstOf("evict", failed))
@@ -99,16 +99,31 @@ func (s *evictStep) run(ctx context.Context, done *Stats) (gain, error) {
 	return filled, inPart(firstOf("evict", failed))
 }
 
-// end ends a look. Another one begins at once if this one has made way for it.
-func (s *evictStep) end(ctx context.Context) gain {
-	look := s.look
-	s.look = nil
-	if look.again() {
-		return filled
+// away reports whether an error of a manifest, or a repository, says that the index is away, so that it tells nothing about what was asked
+// for. If it does so twice in a row of the same one, although the index was there when the round began, it is that which takes too long.
+func (s *evictStep) away(at store.ManifestAt, err error) bool {
+	if !errors.Is(err, store.ErrUnavailable) || s.reached && s.stuck == at {
+		return false
 	}
+	s.stuck = at
+	return true
+}
+
+// release leaves evicting to others.
+func (s *evictStep) release(ctx context.Context) {
 	if err := s.claim.release(ctx); err != nil {
 		s.options.Logger.DebugContext(ctx, "the claim to evict is left until its time is over", "error", err)
 	}
+}
+
+// end ends a look. Another one begins at once if this one has made way for it.
+func (s *evictStep) end(ctx context.Context) gain {
+	look := s.look
+	s.look, s.stuck = nil, store.ManifestAt{}
+	if look.again() {
+		return filled
+	}
+	s.release(ctx)
 	s.next = time.Now().Add(jitter(s.options.Eviction.Pause))
 	if look.evicted {
 		return some
@@ -134,9 +149,10 @@ type eviction struct {
 	now   time.Time
 	evict func(ctx context.Context, m mirrored, quiet time.Duration, reason string) (freed int64, err error)
 
-	// passes reports whether a manifest, or a repository, has failed before and is to be passed over. fail is told of one that
-	// fails, and returns nil if the look is to go on past it. Both may be nil: none is passed over.
+	// passes reports whether a manifest, or a repository, has failed before and is to be passed over. works is told of one that does not
+	// fail. fail is told of one that does, and returns nil if the look is to go on past it. They may be nil: none is passed over.
 	passes func(at store.ManifestAt) bool
+	works  func(at store.ManifestAt)
 	fail   func(at store.ManifestAt, err error) error
 
 	size     int64            // of what is mirrored, less what was evicted
@@ -152,7 +168,7 @@ type eviction struct {
 	evicted bool       // some was
 	failed  bool       // some, which the next look passes over
 	waits   bool       // some that is idle was left because another one refers to it
-	stale   bool       // somebody else deletes, too: what is known of the size is wrong
+	stale   bool       // somebody else deletes, too, or an answer was lost: what is known of the size is wrong
 }
 
 func newEviction(meta Index, rules Eviction) *eviction {
@@ -173,6 +189,12 @@ func (e *eviction) again() bool {
 }
 
 func (e *eviction) passesOver(at store.ManifestAt) bool { return e.passes != nil && e.passes(at) }
+
+func (e *eviction) worked(at store.ManifestAt) {
+	if e.works != nil {
+		e.works(at)
+	}
+}
 
 // goPast ends the look with the error of a manifest, or a repository, or goes on past it.
 func (e *eviction) goPast(at store.ManifestAt, err error) error {
@@ -239,6 +261,7 @@ func (e *eviction) list(ctx context.Context) (err error) {
 		e.page = e.page[1:]
 		return e.goPast(whole, fmt.Errorf("list manifests of %s: %w", repository, err))
 	}
+	e.worked(whole)
 	for i := range found {
 		if err := e.see(ctx, repository, &found[i]); err != nil {
 			return err
@@ -286,9 +309,19 @@ func (e *eviction) take(ctx context.Context, m mirrored, floor time.Duration, re
 	case errors.Is(err, store.ErrManifestUnknown):
 		e.stale = e.rules.Budget > 0
 	case !refused(err):
-		// Whether it has gone is not known, and so how much is mirrored is not either: it is added up again.
-		e.size, e.measured, e.whole = 0, store.ManifestAt{}, e.rules.Budget == 0
-		return e.goPast(m.ManifestAt, fmt.Errorf("evict manifest %s of %s: %w", m.Digest, m.Repository, err))
+		if err := e.goPast(m.ManifestAt, fmt.Errorf("evict manifest %s of %s: %w", m.Digest, m.Repository, err)); err != nil {
+			return err
+		}
+		// An answer may have been lost. To add all up again tells that, too, but many may fail, and it takes long.
+		e.stale = e.stale || e.rules.Budget > 0 && !e.stays(ctx, m.ManifestAt)
+		return nil
 	}
+	e.worked(m.ManifestAt)
 	return nil
+}
+
+// stays reports whether a manifest is still there for certain.
+func (e *eviction) stays(ctx context.Context, at store.ManifestAt) bool {
+	found, err := e.meta.ManifestRecords(ctx, at.Repository, at.Digest[:len(at.Digest)-1], 1) // nothing is between
+	return err == nil && len(found) > 0 && found[0].Digest == at.Digest
 }

@@ -68,8 +68,22 @@ func (p putOffs[K]) add(key K) bool {
 	return true
 }
 
+// clear forgets what has not failed again.
+func (p putOffs[K]) clear(key K) { delete(p, key) }
+
 // has reports whether something is to be passed over still.
 func (p putOffs[K]) has(key K) bool { return time.Now().Before(p[key].until) }
+
+// gainSoFar is that of a step that has failed as a whole after it did n, and went past what failed in part.
+func gainSoFar(n int, failed []error) gain {
+	switch {
+	case n > 0:
+		return filled
+	case len(failed) > 0:
+		return some
+	}
+	return nothing
+}
 
 // tidy forgets what might have been tried again for long, and was not: it is gone.
 func (p putOffs[K]) tidy() {

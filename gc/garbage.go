@@ -35,7 +35,15 @@ func (c *collector) sweep(ctx context.Context, limit int, done *Stats) (gain, er
 		}
 		done.Objects, done.ObjectBytes = len(gone), sizeOf(gone, taken)
 	}
-	// What failed has taken places of this batch, too, and has been put off: more may be due if all of the others were filled.
+	if c.stay += done.Failed; len(gone) > 0 {
+		c.stay = 0
+	}
+	// If very many in a row fail, it is the store, or a large part of it is locked; and where those are due again before all have been tried,
+	// since Again is short, to go on would never end. Then what is behind them waits for another round.
+	if len(taken) == limit && c.stay < mostPutOff { // what failed has been put off: more may be due behind it
+		return filled, inPart(failed)
+	}
+	c.stay = 0
 	return gainOf(len(gone), limit-done.Failed), inPart(failed)
 }
 

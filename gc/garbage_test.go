@@ -148,3 +148,44 @@ func TestOnlyWhatWasDeletedIsForgotten(t *testing.T) {
 		require.Equal(t, a.Key, left[0].Key)
 	})
 }
+
+func TestOnceDeletesWhatIsBehindLockedObjects(t *testing.T) {
+	t.Parallel()
+	for name, opts := range map[string]*gc.Options{
+		"in batches of one":     {Batch: 1},
+		"in batches of few":     {Batch: 3},
+		"all at once":           nil,
+		"due again immediately": {Batch: 4, Again: time.Nanosecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				locked := map[store.Key]bool{}
+				for i := range 30 {
+					content := w.push(t, repository, text(i))
+					if i < 7 {
+						locked[content.Key] = true
+					}
+					time.Sleep(time.Minute)
+				}
+				for range 30 { // they are condemned in their order
+					time.Sleep(time.Minute)
+					w.once(t, &gc.Options{Grace: time.Hour, Delay: 1000 * time.Hour})
+				}
+				time.Sleep(24 * time.Hour)
+				w.once(t, &gc.Options{Grace: time.Hour, Delay: 1000 * time.Hour})
+				time.Sleep(time.Hour)
+				stats, err := gc.Once(t.Context(), w.index(), &partial{w.objects, locked}, opts)
+				require.ErrorContains(t, err, "locked")
+				if opts != nil && opts.Again > 0 {
+					require.Less(t, stats.Failed, 20_000, "it ends")
+					return
+				}
+				require.Equal(t, 7, stats.Failed)
+				require.Equal(t, 23, stats.Objects)
+				require.Len(t, w.stored(t), 7)
+			})
+		})
+	}
+}

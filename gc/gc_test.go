@@ -83,9 +83,15 @@ func (w *world) once(t *testing.T, opts *gc.Options) gc.Stats {
 // push uploads a blob through a session, as an object.
 func (w *world) push(t testing.TB, name, data string) store.Content {
 	t.Helper()
+	return w.pushAs(t, name, data, digest.FromString(data))
+}
+
+// pushAs is push under a digest.
+func (w *world) pushAs(t testing.TB, name, data string, d digest.Digest) store.Content {
+	t.Helper()
 	ctx := t.Context()
 	id := store.NewID()
-	content := store.Content{Digest: digest.FromString(data), Size: int64(len(data)), Key: store.NewBlobKey()}
+	content := store.Content{Digest: d, Size: int64(len(data)), Key: store.NewBlobKey()}
 	require.NoError(t, w.meta.CreateSession(ctx, id, name, ""))
 	session, err := w.meta.ClaimSession(ctx, store.Claim{
 		SessionRef: store.SessionRef{ID: id, Repository: name}, Finish: true, Reserve: store.Reservation{Blob: content.Key},

@@ -52,8 +52,8 @@ type Options struct {
 	Again time.Duration
 
 	// Pause is how long to wait after a round that has filled no batch, since little was due or nothing, give or take a quarter of
-	// it. After one that has, it is waited as long as the round took, and no longer than Pause. Pulls are recorded about as often:
-	// let it be ten minutes at most where policies or evictions look at them. Default 1 min.
+	// it. After one that has, it is waited as long as the round took, and no longer than Pause. Pulls are recorded about as often,
+	// and every ten minutes if it is longer. Default 1 min.
 	Pause time.Duration
 
 	// Batch is how many candidates, sessions, rows or objects one step takes at most, not counting candidates that have failed

@@ -45,7 +45,7 @@ func jitter(d time.Duration) time.Duration {
 	return d - d/4 + rand.N(d/2)
 }
 
-// rest waits until there may be something to do.
+// rest waits until there may be something to do. Pulls are recorded meanwhile when that is due: it must not wait for so long.
 func (c *collector) rest(ctx context.Context) {
 	wait := jitter(c.options.Pause)
 	for _, s := range c.steps {
@@ -53,7 +53,17 @@ func (c *collector) rest(ctx context.Context) {
 			wait = min(wait, left)
 		}
 	}
-	pause(ctx, wait)
+	pulls, end := c.pulls, time.Now().Add(wait)
+	for ctx.Err() == nil && time.Now().Before(end) {
+		next := mostPullPause
+		if left := time.Until(pulls.after); left > 0 {
+			next = left
+		}
+		pause(ctx, min(next, time.Until(end)))
+		if ctx.Err() == nil && time.Now().Before(end) && !time.Now().Before(pulls.after) && pulls.due() {
+			c.take(ctx, pulls)
+		}
+	}
 }
 
 // yield leaves clients as much time as a round took, while more is due: a collector works half of the time at most. What has

@@ -42,8 +42,10 @@ const (
 	again = 30 * time.Minute
 	// recorded is how long the index passes over pulls of what it has recorded one of, as [store.Retention] says.
 	recorded = time.Hour
-	// gathered is how long a pull waits at most until it is recorded, while the index is there: some pauses.
-	gathered = 30 * time.Minute
+	// mostPullPause is how long a collector waits at most until it records the pulls that have been gathered.
+	mostPullPause = 10 * time.Minute
+	// gathered is how long a pull waits at most until it is recorded, while the index is there: some such pauses.
+	gathered = 3 * mostPullPause
 	// pullLag is how long after its last pull that is recorded something may have been pulled, and nobody knows it yet: one just
 	// before the index would have recorded it is passed over, and the next one is not gathered so soon, and then it waits.
 	pullLag = recorded + again + gathered
@@ -149,7 +151,7 @@ func (p *Pulls) Flush(ctx context.Context, meta Index) (Stats, error) {
 	return done, nil
 }
 
-// pullStep records pulls once in a pause, and earlier when many wait.
+// pullStep records pulls once in a pause, or every ten minutes if that is longer, and earlier when many wait.
 type pullStep struct {
 	*collector
 	last time.Time
@@ -161,7 +163,7 @@ func (s *pullStep) due() bool {
 		return false
 	}
 	n := pulls.waiting()
-	return n > pulls.most/2 || n > 0 && time.Since(s.last) >= s.options.Pause
+	return n > pulls.most/2 || n > 0 && time.Since(s.last) >= min(s.options.Pause, mostPullPause)
 }
 
 func (s *pullStep) run(ctx context.Context, done *Stats) (got gain, err error) {

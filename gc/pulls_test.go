@@ -201,3 +201,48 @@ func TestPullsAreRecordedWhereNobodyCollects(t *testing.T) {
 		require.ErrorContains(t, pulls.Run(t.Context(), w.index(), &gc.Options{Pause: -1}), "Pause")
 	})
 }
+
+func TestPullsAreRecordedDuringALongPause(t *testing.T) {
+	t.Parallel()
+	for name, collects := range map[string]bool{"by a collector": true, "where nobody collects": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				d := w.put(t, manifest{text: "a", tags: []string{"first"}})
+				opts := &gc.Options{Pause: 10 * time.Hour, Pulls: gc.NewPulls(0)}
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error)
+				go func() {
+					if collects {
+						ended <- gc.Run(ctx, w.index(), w.objects, opts)
+					} else {
+						ended <- opts.Pulls.Run(ctx, w.index(), opts)
+					}
+				}()
+				recorded := func(tag string) bool {
+					records, err := w.meta.TagRecords(t.Context(), repository, "", 1000)
+					require.NoError(t, err)
+					return slices.ContainsFunc(records, func(r store.TagRecord) bool { return r.Name == tag && !r.Pulled.IsZero() })
+				}
+				for i := range 24 {
+					tag := fmt.Sprint("v", i)
+					w.put(t, manifest{text: "a", tags: []string{tag}})
+					time.Sleep(7 * time.Minute)
+					opts.Pulls.Record(repository, d, tag)
+					if i == 20 {
+						w.failOn(func(string) error { return store.ErrUnavailable })
+						time.Sleep(15 * time.Minute)
+						w.failOn(nil)
+					}
+					time.Sleep(20 * time.Minute)
+					synctest.Wait()
+					require.True(t, recorded(tag), "%d: it waits for twenty minutes at most", i)
+				}
+				cancel()
+				require.NoError(t, <-ended)
+				require.LessOrEqual(t, w.count("Due"), 2, "nothing else is done more often")
+			})
+		})
+	}
+}

@@ -34,22 +34,29 @@ func Run(ctx context.Context, meta Index, objects store.Objects, opts *Options) 
 
 // Once records the pulls, runs the policies over all repositories, evicts, and collects until nothing is due that it can
 // do: for programs that are started by hand or by a clock. A step that fails goes on as long as it does something all the same, and is
-// then left alone, while the others go on. So it returns what it did also with an error, which is the last one of each step
-// that failed, and is not logged. What a grace or a delay protects is left for another time. opts may be nil.
+// then left alone, while the others go on. One that fails as a whole is tried once more before: what always takes too long looks like an
+// index that is away, and is known for what it is when it does so again. So Once returns what it did also with an error, which is the last
+// one of each step that failed, and is not logged. What a grace or a delay protects is left for another time. opts may be nil.
 func Once(ctx context.Context, meta Index, objects store.Objects, opts *Options) (Stats, error) {
 	c, err := newCollector(meta, objects, opts)
 	if err != nil {
 		return Stats{}, err
 	}
 	failed := map[Step]error{}
-	c.note = func(_ context.Context, s *step, got gain, err error) {
-		if err != nil {
-			failed[s.name], s.left = err, got == nothing
+	again := true
+	c.note = func(ctx context.Context, s *step, got gain, err error) {
+		if err == nil {
+			s.failures = 0
+			return
 		}
+		failed[s.name] = err
+		s.leave(ctx, got, err)
+		again = again || !s.left
 	}
-	for ctx.Err() == nil {
-		if c.round(ctx) == nothing {
-			break
+	for again && ctx.Err() == nil {
+		again = false
+		if c.round(ctx) > nothing {
+			again = true
 		}
 	}
 	var errs []error
@@ -66,11 +73,13 @@ type collector struct {
 	options  Options
 	policies policies
 	steps    []*step
+	pulls    *step      // one of them
 	work     store.Work // what was due when the round began
 	reached  bool       // the index was there when the round began
 	shares   bool       // what need not be done by all collectors: who is started by hand does it all the same
 	stats    Stats
 	putOff   putOffs[store.ManifestAt] // subjects whose referrers could not be deleted
+	stay     int                       // objects in a row that could not be deleted
 
 	note func(ctx context.Context, s *step, got gain, err error) // how a step went; not called when ctx has ended
 }
@@ -85,13 +94,37 @@ type step struct {
 	// again is after how long, at the most, what failed of it in part is tried again.
 	again time.Duration
 
+	// release leaves to others what a run holds that has failed; nil: it holds nothing.
+	release func(ctx context.Context)
+
 	left     bool      // not to be tried again
 	failures int       // as a whole, in a row
 	after    time.Time // not to be tried before
 	trouble  trouble
 }
 
-// gain is how far a step, or a round of them, got.
+// mostWhole is how often in a row a step of [Once] may fail as a whole without doing anything but going past what failed before: if so
+// much of the index answers too late, it is the index.
+const mostWhole = 20
+
+// leave decides whether a step that has failed is left alone: if it has gained nothing, and as a whole only if it did not the time
+// before either. By then it goes past what always takes too long, and would have gained something if that were all.
+func (s *step) leave(ctx context.Context, got gain, err error) {
+	switch {
+	case isInPart(err):
+		s.failures, s.left = 0, got == nothing
+	case got == filled:
+		s.failures = 0
+	default:
+		s.failures++
+		s.left = s.failures > 1 && got == nothing || s.failures >= mostWhole
+	}
+	if s.left && s.release != nil {
+		s.release(ctx)
+	}
+}
+
+// gain is how far a step, or a round of them, got. Of one that failed as a whole, some says that it got past what it failed at before.
 type gain int
 
 const (
@@ -128,15 +161,16 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 	claimOf := func(d digest.Digest) claim { return claim{meta: meta, of: d, holder: holder} }
 	pulls, runner := &pullStep{collector: c}, &policyStep{collector: c, claim: claimOf(c.policies.claim())}
 	evictor := &evictStep{collector: c, claim: claimOf(evictionClaim), putOff: putOffs[store.ManifestAt]{}}
+	c.pulls = &step{name: StepPulls, due: pulls.due, run: pulls.run}
 	c.steps = []*step{
 		{name: StepLook, due: func() bool { return true }, run: c.look},
-		{name: StepPulls, due: pulls.due, run: pulls.run},
+		c.pulls,
 		{name: StepSessions, due: func() bool { return c.work.Sessions }, run: paced(c.endSessions)},
 		{name: StepCandidates, due: func() bool { return c.work.Candidates }, run: paced(c.review), again: lastPutOff},
 		{name: StepRepositories, due: func() bool { return c.work.Repositories }, run: paced(c.drain)},
 		{name: StepGarbage, due: func() bool { return c.work.Garbage }, run: paced(c.sweep), again: options.Again},
 		{name: StepPolicies, due: runner.due, run: runner.run, again: options.PolicyPause},
-		{name: StepEviction, due: evictor.due, run: evictor.run, again: max(lastPutOff, options.Eviction.Pause)},
+		{name: StepEviction, due: evictor.due, run: evictor.run, again: max(lastPutOff, options.Eviction.Pause), release: evictor.release},
 	}
 	return c, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/ocikit/ocikit/store"
 )
@@ -43,12 +44,28 @@ func (a *audit) unreadable(ctx context.Context, row store.StoredContent, failed 
 }
 
 // lost fails if so many contents in a row could not be read that it must be the store, which still lists what it has. They have been
-// reported, so that an audit which goes on gets past them, whatever it was.
-func (a *audit) lost() error {
+// reported, so that an audit which goes on gets past them, whatever it was. Those between them that fit the listing have not been read: the
+// last one is now, as a store that reads it is not down.
+func (a *audit) lost(ctx context.Context) error {
 	if a.unread < mostUnread {
 		return nil
 	}
+	if a.fitted != "" && a.reads(ctx, a.fitted) {
+		a.unread, a.fitted = 0, ""
+		return nil
+	}
 	return fmt.Errorf("%w: none of the last %d contents can be read, the last one because of: %w", store.ErrUnavailable, a.unread, a.reason)
+}
+
+// reads reports whether an object can be read.
+func (a *audit) reads(ctx context.Context, key store.Key) bool {
+	r, err := a.objects.Open(ctx, key, 0, 1)
+	if err != nil {
+		return errors.Is(err, store.ErrOutOfRange) // it is empty
+	}
+	defer r.Close()
+	_, err = io.Copy(io.Discard, r)
+	return err == nil
 }
 
 // exists reports whether an object is there. One that cannot be read is, if it is listed: what it holds does not matter here.

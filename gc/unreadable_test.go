@@ -258,6 +258,69 @@ func TestAuditOfAStoreThatReadsNothingEnds(t *testing.T) {
 	})
 }
 
+func TestAuditOfSizesReadsSomethingBeforeItGivesUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 300 {
+			w.push(t, repository, text(i))
+		}
+		bad := map[store.Key]bool{}
+		for i, key := range keysOf(w.stored(t)) {
+			if i%10 == 5 {
+				w.write(t, key, "another size")
+				bad[key] = true
+			}
+		}
+		down := false
+		objects := &ill{Objects: w.objects, open: func(key store.Key) error {
+			if down || bad[key] {
+				return errDisk
+			}
+			return nil
+		}}
+		found, report, err := w.auditOf(t, objects, gc.AuditOptions{})
+		require.NoError(t, err, "a store that reads what is between is not down")
+		require.True(t, report.Done)
+		require.Len(t, found, 30)
+
+		down = true
+		found, _, err = w.auditOf(t, objects, gc.AuditOptions{})
+		require.ErrorIs(t, err, store.ErrUnavailable, "what fits the listing need not be readable")
+		require.Len(t, found, 20)
+	})
+}
+
+func TestAuditLeavesAloneWhatItCannotVerify(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		content := w.pushAs(t, repository, "content", digest.SHA384.FromString("content"))
+		w.put(t, manifest{text: "image", layers: []digest.Digest{content.Digest}})
+		began := time.Now()
+		everything := gc.AuditOptions{Deep: true, Repair: true, RepairUnreadable: true}
+		found, report := w.audit(t, everything)
+		require.Zero(t, time.Since(began), "it is not tried again")
+		require.Equal(t, map[gc.AuditKind][]store.Key{gc.AuditUnverified: {content.Key}}, kindsOf(found), "what refers to it is not said to be broken")
+		require.Equal(t, content.Digest, found[0].Digest)
+		require.Zero(t, report.Repaired)
+		require.True(t, w.has(t, repository, content.Digest), "it is not marked")
+		found, _ = w.audit(t, gc.AuditOptions{})
+		require.Empty(t, found, "its size can be compared")
+
+		_, err := w.meta.MarkContent(t.Context(), content.Digest, content.Key, true)
+		require.NoError(t, err)
+		found, report = w.audit(t, everything)
+		require.Equal(t, map[gc.AuditKind]int{gc.AuditUnverified: 1, gc.AuditBroken: 1}, report.Findings)
+		require.True(t, found[0].Marked)
+		require.False(t, w.has(t, repository, content.Digest), "what was marked is not unmarked unseen")
+
+		w.write(t, content.Key, "another size")
+		_, report = w.audit(t, gc.AuditOptions{})
+		require.Equal(t, map[gc.AuditKind]int{gc.AuditWrongSize: 1, gc.AuditBroken: 1}, report.Findings)
+	})
+}
+
 func TestRepairBeginsWhereSomethingCannotBeRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -20,7 +20,7 @@ type auditCommand struct {
 	Force      bool          `help:"Repair even if the index names none of the first objects, or none of the first contents has its object: they may be two registries'."`
 	Unreadable bool          `name:"repair-unreadable" help:"With --repair, mark also content that cannot be read, again and again, so that the next push heals it. First see that the store is well: what it can read by then is unmarked by the next repair."`
 	SafeAge    time.Duration `default:"24h" placeholder:"DURATION" help:"Leave younger objects alone that nobody knows (${default})."`
-	Deep       bool          `help:"Read all content that is an object, and compare it with its digest. Small content is inside the index, and not read."`
+	Deep       bool          `help:"Read all content that is an object, and compare it with its digest. Small content is inside the index, and not read. What has a digest of an algorithm that this version does not know is told to be unverified, and left alone."`
 	Rate       size          `placeholder:"SIZE" help:"Read at most so much a second (as much as comes)."`
 	Multiparts bool          `help:"Look for unfinished multipart uploads of every content's key, one request each: some stores, such as MinIO, list them in no other way. Out of reach are those of keys that neither the index nor the listing has: a rule of the bucket ends them."`
 	After      string        `placeholder:"KEY" help:"Go on after this key, where an audit ended early."`
@@ -104,6 +104,8 @@ func (c *auditCommand) unrepaired(report gc.AuditReport, found int) error {
 		advice = ": --repair does what can be done"
 	case report.Findings[gc.AuditUnreadable] > 0 && !c.Unreadable:
 		advice = ": what cannot be read may be read when the store is well; if it is lost, mark it with --repair-unreadable, and push it again"
+	case report.Findings[gc.AuditUnverified] > 0:
+		advice = ": what is unverified has a digest of an algorithm that this version does not know: audit it with the version that took it in"
 	case report.Findings[gc.AuditBroken] > 0:
 		advice = ": what is broken has to be pushed again"
 	}

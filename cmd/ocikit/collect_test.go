@@ -338,6 +338,7 @@ func TestFindingOfAnAuditIsALine(t *testing.T) {
 		"size blobs/x sha256:1 (0 bytes, should be 9)": {Kind: gc.AuditWrongSize, Key: "blobs/x", Digest: "sha256:1", Want: 9},
 		"missing blobs/x sha256:1 (9 bytes), repaired": {Kind: gc.AuditMissing, Key: "blobs/x", Digest: "sha256:1", Want: 9, Repaired: true},
 		"unreadable blobs/x sha256:1 (9 bytes): why":   {Kind: gc.AuditUnreadable, Key: "blobs/x", Digest: "sha256:1", Want: 9, Reason: "why"},
+		"unverified blobs/x sha384:1 (9 bytes)":        {Kind: gc.AuditUnverified, Key: "blobs/x", Digest: "sha384:1", Want: 9},
 		"multipart blobs/x upload id":                  {Kind: gc.AuditMultipart, Key: "blobs/x", Multipart: "id"},
 		"broken blobs/x sha256:1 team/app sha256:2":    {Kind: gc.AuditBroken, Key: "blobs/x", Digest: "sha256:1", Repository: "team/app", Manifest: "sha256:2"},
 	} {

@@ -16,6 +16,8 @@ var (
 	ErrNewerVersion = errors.New("database is of a newer version")
 	// ErrOlderVersion: the file was made by an earlier version of the program, and Options.ReadOnly leaves it so.
 	ErrOlderVersion = errors.New("database is of an earlier version")
+	// ErrReadOnly: the call would change something, and the file was opened with Options.ReadOnly. Nothing has changed.
+	ErrReadOnly = errors.New("database is only read")
 	// ErrClosed: the call came after Close, or Close came before the call's turn. Nothing has changed.
 	ErrClosed = errors.New("database is closed")
 )

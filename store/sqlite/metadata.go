@@ -26,7 +26,9 @@ type Options struct {
 	NoSync bool
 
 	// ReadOnly is for looking at what others work on: a file that is absent is not made, one of an earlier version is refused with
-	// [ErrOlderVersion] rather than brought up to date, and calls that would change something fail.
+	// [ErrOlderVersion] rather than brought up to date, and calls that would change something fail with [ErrReadOnly]. The file keeps
+	// every byte. It may be on media that cannot be written to: where no log can be made beside it, and there is none, it is taken
+	// for a file that nobody writes to, and one who begins to do so makes what is read wrong.
 	ReadOnly bool
 
 	// BusyTimeout is how long a call waits for another process's lock before it fails with store.ErrUnavailable.
@@ -35,6 +37,8 @@ type Options struct {
 
 	// Now is the store's clock, for tests; it is called from any goroutine, and must not block. nil means time.Now.
 	Now func() time.Time
+
+	frozen bool // with ReadOnly: nobody can write to the file
 }
 
 // defaultBusyTimeout is far longer than any transaction of this package takes.
@@ -45,6 +49,7 @@ type Metadata struct {
 	writer *writer
 	reader *reader
 	now    func() time.Time
+	looked string // the absolute path of a file that is only read
 
 	closed sync.Once
 	err    error // of closing
@@ -58,7 +63,12 @@ var _ store.Metadata = (*Metadata)(nil)
 func Open(path string, options *Options) (*Metadata, error) {
 	m, err := open(context.Background(), path, options)
 	if err != nil {
-		return nil, fmt.Errorf("sqlite: open %s: %w", path, classify(err))
+		if options == nil || !options.ReadOnly {
+			err = classify(err)
+		} else {
+			err = classifyLooking(err)
+		}
+		return nil, fmt.Errorf("sqlite: open %s: %w", path, err)
 	}
 	return m, nil
 }
@@ -75,6 +85,9 @@ func open(ctx context.Context, path string, options *Options) (*Metadata, error)
 		o.BusyTimeout = defaultBusyTimeout
 	}
 	writer, err := openWriter(ctx, path, o)
+	if o.frozen = o.ReadOnly && cannotLock(path, err); o.frozen {
+		writer, err = openWriter(ctx, path, o)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +97,11 @@ func open(ctx context.Context, path string, options *Options) (*Metadata, error)
 	if err != nil {
 		return nil, errors.Join(err, writer.close())
 	}
-	return &Metadata{writer: writer, reader: reader, now: o.Now}, nil
+	m := &Metadata{writer: writer, reader: reader, now: o.Now}
+	if o.ReadOnly {
+		m.looked, err = filepath.Abs(path)
+	}
+	return m, err
 }
 
 // Close ends the goroutine that writes and closes the file. A commit that is under way is finished and answered; what still
@@ -95,24 +112,15 @@ func (m *Metadata) Close() error {
 		if err := errors.Join(m.reader.close(), m.writer.close()); err != nil {
 			m.err = fmt.Errorf("sqlite: close: %w", err)
 		}
+		if m.looked != "" {
+			leaveNothing(m.looked)
+		}
 	})
 	return m.err
 }
 
 func openWriter(ctx context.Context, path string, o Options) (*writer, error) {
-	synchronous := "synchronous(full)" // flush the log in every commit
-	if o.NoSync {
-		synchronous = "synchronous(off)"
-	}
-	changes := "query_only(0)"
-	if o.ReadOnly {
-		changes = "query_only(1)"
-	}
-	db, err := openPool(path, o, "journal_mode(wal)", changes, synchronous, "fullfsync(1)", "checkpoint_fullfsync(1)",
-		"cache_size(-16384)",           // KiB
-		"temp_store(memory)",           // what savepoints would put into a file
-		"wal_autocheckpoint(4000)",     // pages
-		"journal_size_limit(67108864)") // bytes; a log that has grown beyond gives the rest back
+	db, err := openPool(path, o, writerPragmas(o)...)
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +137,23 @@ func openWriter(ctx context.Context, path string, o Options) (*writer, error) {
 		return nil, errors.Join(err, conn.close(), db.Close())
 	}
 	return newWriter(db, conn, o.Now, o.BusyTimeout), nil
+}
+
+func writerPragmas(o Options) []string {
+	if o.ReadOnly {
+		return []string{"query_only(1)"} // the journal's mode is in the file: to say which one would change it
+	}
+	synchronous := "synchronous(full)" // flush the log in every commit
+	if o.NoSync {
+		synchronous = "synchronous(off)"
+	}
+	return []string{
+		"journal_mode(wal)", synchronous, "fullfsync(1)", "checkpoint_fullfsync(1)",
+		"cache_size(-16384)",           // KiB
+		"temp_store(memory)",           // what savepoints would put into a file
+		"wal_autocheckpoint(4000)",     // pages
+		"journal_size_limit(67108864)", // bytes; a log that has grown beyond gives the rest back
+	}
 }
 
 func openReader(ctx context.Context, path string, o Options, connections int) (*reader, error) {
@@ -158,22 +183,33 @@ func openPool(path string, o Options, pragmas ...string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	mode := "rw"
 	if !o.ReadOnly {
 		err = create(path)
 	} else {
+		mode = "ro"
 		_, err = os.Stat(path)
 	}
 	if err != nil {
 		return nil, err
 	}
+	return newPool(path, mode, o, pragmas)
+}
+
+// newPool returns a pool of a file that is there.
+func newPool(path, mode string, o Options, pragmas []string) (*sql.DB, error) {
 	// As a URI with an absolute path nothing in the name means something to SQLite.
 	file := filepath.ToSlash(path)
 	if !strings.HasPrefix(file, "/") {
 		file = "/" + file // C:/…
 	}
 	query := url.Values{
+		"mode":    {mode},
 		"_txlock": {"immediate"},
 		"_pragma": append(pragmas, "foreign_keys(1)", fmt.Sprintf("busy_timeout(%d)", o.BusyTimeout.Milliseconds())),
+	}
+	if o.frozen {
+		query.Set("immutable", "1")
 	}
 	connector, err := sqlite.NewConnector((&url.URL{Scheme: "file", Path: file, RawQuery: query.Encode()}).String())
 	if err != nil {

@@ -75,7 +75,7 @@ func read[T any](ctx context.Context, m *Metadata, what string, query func(*conn
 	defer func() { m.reader.free <- c }()
 	result, err := query(c)
 	if err != nil {
-		return none, fmt.Errorf("sqlite: %s: %w", what, classify(err))
+		return none, fmt.Errorf("sqlite: %s: %w", what, m.classify(err))
 	}
 	return result, nil
 }

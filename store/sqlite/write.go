@@ -70,6 +70,9 @@ func (w *writer) close() error {
 // not begun never will; one that has is waited for, which takes a commit, so that its caller learns the outcome.
 func write[T any](ctx context.Context, m *Metadata, what string, run func(*transaction) (T, error)) (T, error) {
 	var result, none T
+	if m.looked != "" {
+		return none, fmt.Errorf("sqlite: %s: %w", what, ErrReadOnly)
+	}
 	err := m.writer.do(ctx, func(tx *transaction) (err error) {
 		result, err = run(tx)
 		return err

@@ -1,0 +1,112 @@
+package sqlite_test
+
+import (
+	"database/sql"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ocikit/ocikit/store"
+	"github.com/ocikit/ocikit/store/sqlite"
+)
+
+// made makes a file that holds a manifest, in a folder of its own, and is in a mode of the journal.
+func made(t *testing.T, mode string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "index.db")
+	m, err := sqlite.Open(path, nil)
+	require.NoError(t, err)
+	require.NoError(t, m.PutManifest(t.Context(), manifest("team/app", "one", "latest")))
+	require.NoError(t, m.Close())
+	db, err := sql.Open("sqlite", path)
+	require.NoError(t, err)
+	_, err = db.ExecContext(t.Context(), "pragma journal_mode="+mode)
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	require.Equal(t, []string{"index.db"}, beside(t, path))
+	return path
+}
+
+// beside lists what is in the file's folder.
+func beside(t *testing.T, path string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
+
+// look opens a file, reads a tag, tries to write, and closes it.
+func look(t *testing.T, path, tag string) {
+	t.Helper()
+	m, err := sqlite.Open(path, &sqlite.Options{ReadOnly: true})
+	require.NoError(t, err)
+	_, err = m.Manifest(t.Context(), "team/app", store.ManifestRef{Tag: tag})
+	require.NoError(t, err)
+	err = m.PutManifest(t.Context(), manifest("team/app", "two", tag))
+	require.ErrorIs(t, err, sqlite.ErrReadOnly)
+	require.NotErrorIs(t, err, store.ErrUnavailable, "it does not pass")
+	require.NoError(t, m.Close())
+}
+
+func TestLookingKeepsEveryByte(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"delete", "wal"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			path := made(t, mode)
+			before, err := os.ReadFile(path)
+			require.NoError(t, err)
+			for range 2 {
+				look(t, path, "latest")
+				after, err := os.ReadFile(path)
+				require.NoError(t, err)
+				require.Equal(t, before, after)
+				require.Equal(t, []string{"index.db"}, beside(t, path), "nothing is left beside it")
+			}
+		})
+	}
+}
+
+func TestLookingBesideAWriter(t *testing.T) {
+	t.Parallel()
+	path := made(t, "wal")
+	writer := open(t, path, nil)
+	require.NoError(t, writer.PutManifest(t.Context(), manifest("team/app", "two", "before")))
+	m, err := sqlite.Open(path, &sqlite.Options{ReadOnly: true})
+	require.NoError(t, err)
+	_, err = m.Manifest(t.Context(), "team/app", store.ManifestRef{Tag: "before"})
+	require.NoError(t, err)
+	require.NoError(t, writer.PutManifest(t.Context(), manifest("team/app", "three", "meanwhile")))
+	_, err = m.Manifest(t.Context(), "team/app", store.ManifestRef{Tag: "meanwhile"})
+	require.NoError(t, err, "what was written is seen at once")
+	before, err := os.ReadFile(path + "-wal")
+	require.NoError(t, err)
+	require.NoError(t, m.Close())
+	after, err := os.ReadFile(path + "-wal")
+	require.NoError(t, err)
+	require.Equal(t, before, after, "the writer's log is the writer's")
+	require.NoError(t, writer.PutManifest(t.Context(), manifest("team/app", "four", "later")))
+	look(t, path, "later")
+}
+
+func TestLookingWhereNothingCanBeWritten(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() == 0 {
+		t.Skip("root may write everywhere")
+	}
+	for _, mode := range []string{"delete", "wal"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			path := made(t, mode)
+			require.NoError(t, os.Chmod(path, 0o400))
+			require.NoError(t, os.Chmod(filepath.Dir(path), 0o500))
+			t.Cleanup(func() { require.NoError(t, os.Chmod(filepath.Dir(path), 0o700)) })
+			look(t, path, "latest")
+		})
+	}
+}
