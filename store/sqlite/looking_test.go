@@ -3,9 +3,12 @@ package sqlite_test
 import (
 	"database/sql"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ocikit/ocikit/store"
@@ -96,8 +99,9 @@ func TestLookingBesideAWriter(t *testing.T) {
 
 func TestLookingWhereNothingCanBeWritten(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() == 0 {
-		t.Skip("root may write everywhere")
+	if os.Geteuid() == 0 { // who may write everywhere
+		runAsNobody(t)
+		return
 	}
 	for _, mode := range []string{"delete", "wal"} {
 		t.Run(mode, func(t *testing.T) {
@@ -109,4 +113,28 @@ func TestLookingWhereNothingCanBeWritten(t *testing.T) {
 			look(t, path, "latest")
 		})
 	}
+}
+
+// runAsNobody runs the test as somebody who may do nothing in particular.
+func runAsNobody(t *testing.T) {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("there is no setpriv")
+	}
+	dir, err := os.MkdirTemp("", "looking") //nolint:usetesting // t.TempDir is in a folder of root's alone
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
+	require.NoError(t, os.Chmod(dir, 0o777)) //nolint:gosec // for nobody's temporary files
+	self, err := os.Executable()
+	require.NoError(t, err)
+	content, err := os.ReadFile(self)
+	require.NoError(t, err)
+	program := filepath.Join(dir, "test")
+	require.NoError(t, os.WriteFile(program, content, 0o755)) //nolint:gosec // to be run by nobody
+	cmd := exec.CommandContext(t.Context(), "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+		program, "-test.v", "-test.run=^"+t.Name()+"$")
+	cmd.Dir, cmd.Env = dir, []string{"TMPDIR=" + dir}
+	told, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(told))
+	require.Contains(t, string(told), "--- PASS: "+t.Name())
 }
