@@ -37,7 +37,7 @@ func (f *fetch) read(ctx context.Context, offset, end int64) (io.ReadCloser, err
 	case !f.again():
 		return nil, errGone
 	}
-	reader := &follower{fetch: f, ctx: ctx, offset: offset, end: end}
+	reader := &follower{fetch: f, ctx: ctx, offset: offset, end: end, whole: offset == 0 && end == f.size}
 	if !f.follow(reader) {
 		f.leave(false)
 		return nil, errGone
@@ -50,6 +50,7 @@ type follower struct {
 	fetch  *fetch
 	ctx    context.Context
 	end    int64
+	whole  bool          // it reads the whole blob, of which the digest is known
 	keeper bool          // and not one of the fetch's readers
 	alone  io.ReadCloser // what it reads since it was dropped
 	close  sync.Once
@@ -87,15 +88,41 @@ func (r *follower) Read(p []byte) (int, error) {
 	return 0, fmt.Errorf("read the spool: %w", err)
 }
 
-// goOnAlone has the rest sent by the upstream: the others did not wait any longer.
+// goOnAlone reads the rest from elsewhere: the others did not wait any longer.
 func (r *follower) goOnAlone(p []byte) (int, error) {
-	f := r.fetch
-	alone, err := f.registry.pass(r.ctx, f.name, r.offset, r.end, f.size, Event{Kind: KindBlob, Outcome: Passed})
+	rest := r.passed
+	if r.whole {
+		rest = r.kept
+	}
+	alone, err := rest()
 	if err != nil {
 		return 0, fmt.Errorf("%w; and to go on alone: %w", errHeldUp, err)
 	}
 	r.alone = alone
 	return alone.Read(p)
+}
+
+// passed is the rest of a part, sent by the upstream.
+func (r *follower) passed() (io.ReadCloser, error) {
+	f := r.fetch
+	return f.registry.pass(r.ctx, f.name, r.offset, r.end, f.size, Event{Kind: KindBlob, Outcome: Passed})
+}
+
+// kept is the rest of the whole blob, from what the others' transfer has been kept as: only that is known to go with what was read of it.
+// So nobody gets a blob to its end that is wrong, and one that was not kept is cut off.
+func (r *follower) kept() (io.ReadCloser, error) {
+	f := r.fetch
+	if err := f.wait(r.ctx); err != nil {
+		return nil, err
+	}
+	if err := f.failure(); err != nil {
+		return nil, err
+	}
+	blob, err := f.registry.kept.Blob(r.ctx, f.registry.keptName(f.name.repository), f.name.digest)
+	if err != nil {
+		return nil, fmt.Errorf("read what is kept: %w", err)
+	}
+	return blob.Open(r.ctx, r.offset, r.end-r.offset)
 }
 
 // await waits until there is something to read, and returns where it stands in the file, and how much is there.

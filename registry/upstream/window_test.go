@@ -6,6 +6,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -53,9 +57,56 @@ func TestClientThatStallsHoldsNobodyUpForLong(t *testing.T) {
 	eventually(t, "it is kept", func() bool { return m.isKept(t, d) })
 	require.Equal(t, 1, o.asked("GET", d.Encoded()))
 	_, err = io.Copy(sum, stalled)
-	require.NoError(t, err, "it goes on by itself, where it was")
+	require.NoError(t, err, "it goes on where it was, with what is kept")
 	require.Equal(t, d, digest.NewDigest(digest.SHA256, sum))
-	require.Equal(t, 2, o.asked("GET", d.Encoded()))
+	require.Equal(t, 1, o.asked("GET", d.Encoded()))
+}
+
+// Whoever was left behind has read the beginning of what turned out wrong: no good end makes that right.
+func TestClientThatStallsGetsNothingWrongToItsEnd(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	_, small := spoolOf(t, 20<<20)
+	m := newMirror(t, o.URL, small)
+	layer := noise("layer", 48<<20)
+	d := o.push(t, "v1", layer).layerDigest()
+	wrong := slices.Clone(layer)
+	wrong[1<<20]++
+	var gets atomic.Int64
+	rest := make(chan struct{})
+	o.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, d.String()) || gets.Add(1) > 1 {
+			return false
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(len(wrong)))
+		_, _ = w.Write(wrong[:47<<20])
+		_ = http.NewResponseController(w).Flush()
+		<-rest
+		_, _ = w.Write(wrong[47<<20:])
+		return true
+	})
+	blob, err := m.Blob(t.Context(), repository, d)
+	require.NoError(t, err)
+	stalled, err := blob.Open(t.Context(), 0, -1)
+	require.NoError(t, err)
+	defer stalled.Close()
+	_, err = io.CopyN(io.Discard, stalled, 1)
+	require.NoError(t, err)
+	other, err := blob.Open(t.Context(), 0, -1)
+	require.NoError(t, err)
+	defer other.Close()
+	_, err = io.CopyN(io.Discard, other, 46<<20)
+	require.NoError(t, err, "it is not held up")
+	left := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, stalled)
+		left <- err
+	}()
+	close(rest)
+	_, err = io.Copy(io.Discard, other)
+	require.Error(t, err)
+	require.Error(t, <-left)
+	require.False(t, m.isKept(t, d))
 }
 
 func TestPartsThatAreNotSpooledAreNotWaitedFor(t *testing.T) {
