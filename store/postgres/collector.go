@@ -149,12 +149,13 @@ func (tx *transaction) lookAt(candidates []store.Candidate) (l looks) {
 		select locked.id from (select distinct n from unnest($1::text[]) n) k
 		cross join lateral (select id from {schema}.repositories where name = n for no key update skip locked) locked`,
 		names)
+	// The order is that of the index: without one, PostgreSQL may read the whole range first, if it supposes that to be a small one.
 	ending := `
 		select r.id from (select name, count(*) as most from unnest($1::text[]) name group by name) k
 		cross join lateral (
 			select id from {schema}.repositories r
 			where name = k.name and (select count(*) from (
-				select from {schema}.links l where l.repository = r.id limit k.most + 1) l) <= k.most
+				select from {schema}.links l where l.repository = r.id order by l.digest limit k.most + 1) l) <= k.most
 			limit 1 %s
 		) r`
 	// Rows by their names, and of each the beginning of the range of its links, to see whether it has more than there are candidates.

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"testing"
 	"time"
@@ -140,6 +141,64 @@ func measureCollector(t testing.TB, schema string, garbage int) {
 		keys = append(keys, g.Key)
 	}
 	count(4*garbage, "ForgetGarbage", func() error { return m.ForgetGarbage(ctx, keys) })
+}
+
+// TestCollectorReadsWhatIsDueOfARepositoryThatHasGrown has statistics from a time when a repository was small: between two runs of
+// ANALYZE, a push of many layers makes them so. PostgreSQL then supposes that all of the repository is soon read.
+func TestCollectorReadsWhatIsDueOfARepositoryThatHasGrown(t *testing.T) {
+	t.Parallel()
+	const few, many, limit = 20_000, 40_000, 10
+	ctx, schema, pool := t.Context(), newSchema(t), newPool(t, 1)
+	m := open(t, pool, &postgres.Options{Schema: schema})
+	grow := func(from, to, repositories int) {
+		_, err := pool.Exec(ctx, fmt.Sprintf(`
+			begin;
+			set local session_replication_role = replica;
+			set local search_path = "%s", pg_catalog;
+			create temporary table grown on commit drop as
+				select 'grown/' || i %% %d as name, i, 'sha256:' || encode(sha256(i::text::bytea), 'hex') as digest from generate_series(%d, %d) i;
+			insert into repositories (name, created) select distinct name, now() from grown on conflict do nothing;
+			create temporary table ids on commit drop as select r.id, digest, i from grown join repositories r using (name);
+			insert into contents (digest, size, key) select digest, 10, 'blobs/' || i from grown;
+			insert into links (repository, digest) select id, digest from ids;
+			insert into manifests (repository, digest, media_type, artifact_type, subject, size, pushed)
+				select id, digest, '', '', '', 10, now() from ids where i %% 4 < 3;
+			insert into edges (repository, parent, child, present) select id, digest, digest, digest from ids where i %% 4 < 2;
+			insert into tags (repository, name, digest) select id, 'v' || i, digest from ids where i %% 4 = 0;
+			insert into candidates (repository, digest, touched) select name, digest, now() - interval '2 days' from grown where i %% 4 = 3 and i > %d;
+			commit`, schema, repositories, from, to, few), pgx.QueryExecModeSimpleProtocol)
+		require.NoError(t, err)
+	}
+	grow(1, few, 200)
+	for _, table := range []string{"repositories", "contents", "links", "manifests", "edges", "tags", "candidates"} {
+		_, err := pool.Exec(ctx, fmt.Sprintf(`alter table %[1]q.%[2]s set (autovacuum_enabled = off)`, schema, table))
+		require.NoError(t, err)
+		_, err = pool.Exec(ctx, fmt.Sprintf(`analyze %[1]q.%[2]s`, schema, table))
+		require.NoError(t, err)
+	}
+	grow(few+1, many, 4)
+	count := func(what string, call func() error) {
+		t.Helper()
+		before, _ := reads(t, pool, schema)
+		require.NoError(t, call(), what)
+		after, _ := reads(t, pool, schema)
+		assert.LessOrEqual(t, after-before, limit*readsPerCandidate, "%s: index entries that were read", what)
+	}
+	count("ReviewCandidates", func() error {
+		done, err := m.ReviewCandidates(ctx, store.Review{Grace: time.Hour, Limit: limit})
+		assert.Equal(t, limit, done.Links)
+		return err
+	})
+	for kind, first := range []string{"tags", "edges", "manifests", "links"} {
+		require.NoError(t, m.DeleteRepository(ctx, fmt.Sprint("grown/", kind)))
+		count("DrainRepositories, first "+first, func() error {
+			drained, err := m.DrainRepositories(ctx, limit)
+			assert.Equal(t, limit, drained)
+			return err
+		})
+		_, err := m.DrainRepositories(ctx, many) // all of it, so that the next one is met
+		require.NoError(t, err)
+	}
 }
 
 // reads returns how many index entries were read of the schema's tables so far, and how many rows by scans of whole tables, as text

@@ -22,12 +22,13 @@ func (m *Metadata) DeleteRepository(ctx context.Context, repository string) erro
 }
 
 // drains are the statements that delete rows of a repository, in the order in which they hang on each other. Each deletes a
-// range of a key that begins with the repository; nobody else can reach these rows, and the repository is locked. They answer
-// with what nothing but an edge may have led to: a put may have taken the candidate of content that no link leads to.
+// range of a key that begins with the repository, in the key's order: without one, PostgreSQL may read the whole range each time, if it
+// supposes that to be a small one. Nobody else can reach these rows, and the repository is locked. They answer with what nothing but
+// an edge may have led to: a put may have taken the candidate of content that no link leads to.
 var drains = []string{
-	`delete from {schema}.tags where ctid = any(array(select ctid from {schema}.tags where repository = $1 limit $2)) returning ''`,
-	`delete from {schema}.edges where ctid = any(array(select ctid from {schema}.edges where repository = $1 limit $2)) returning child`,
-	`delete from {schema}.manifests where ctid = any(array(select ctid from {schema}.manifests where repository = $1 limit $2)) returning ''`,
+	`delete from {schema}.tags where ctid = any(array(select ctid from {schema}.tags where repository = $1 order by name limit $2)) returning ''`,
+	`delete from {schema}.edges where ctid = any(array(select ctid from {schema}.edges where repository = $1 order by parent, child limit $2)) returning child`,
+	`delete from {schema}.manifests where ctid = any(array(select ctid from {schema}.manifests where repository = $1 order by digest limit $2)) returning ''`,
 }
 
 // DrainRepositories implements [store.Collector]. It is one statement if there is nothing to drain, else at most nine, and six
