@@ -4,7 +4,7 @@
 //
 // The index says what there is to do, because each event leaves its traces there: a push or a delete leaves a candidate,
 // what is named no more leaves its key in the garbage, an upload is a session. [Run] asks with one probe whether
-// anything is due, and then takes a batch of each kind, in short transactions:
+// anything is due, and then takes batches of each kind, in short transactions:
 //
 //   - Sessions that have outlived their life are ended, which fences their writers off, and their keys are condemned.
 //   - Candidates whose grace is over are reviewed. A link that no manifest needs goes, content goes with its last link, and
@@ -17,6 +17,9 @@
 // So the index goes first and the bytes second, and a collector that dies between any two steps leaves what the next one
 // finishes. The objects are never listed. Every key is written under by one upload only, so deleting one cannot hit
 // content that was pushed again.
+//
+// [Run] works in batches of some milliseconds, and waits after each for so long that it works a twentieth of the time at most, by
+// default, however much is due: clients hardly notice it. Who is in a hurry calls [Once] beside it, which waits for nobody.
 //
 // A [Policy], which there is none of by default, takes more along than what nobody refers to: old tags, manifests without
 // tags, referrers of what was deleted. [Preview] tells beforehand what would go, and why.

@@ -43,7 +43,7 @@ func (s *policyStep) run(ctx context.Context, done *Stats) (got gain, err error)
 		s.left, s.page, s.after = s.policies.unmatched(), nil, ""
 	}
 	var failed []error
-	for began := time.Now(); time.Since(began) < fast; {
+	for began := time.Now(); time.Since(began) < turn; {
 		if len(s.page) == 0 {
 			if s.page, err = s.meta.Repositories(ctx, s.after, records); err != nil {
 				return gainSoFar(done.Tags+done.Manifests, failed), errors.Join(fmt.Errorf("list repositories: %w", err), firstOf("policies", failed))
@@ -74,7 +74,7 @@ func (s *policyStep) run(ctx context.Context, done *Stats) (got gain, err error)
 }
 
 // away reports whether an error of a repository says that the index is away. If it does so twice of the same one, although the index
-// was there when the round began, it is something of the repository that takes too long, and would each time.
+// was there at the last look, it is something of the repository that takes too long, and would each time.
 func (s *policyStep) away(repository string, err error) bool {
 	return errors.Is(err, store.ErrUnavailable) && (!s.reached || s.stuck != repository)
 }

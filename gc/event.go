@@ -7,7 +7,7 @@ type Step string
 
 // The steps, in the order in which a round takes them.
 const (
-	StepLook         Step = "look"         // for what is due; every round begins with it
+	StepLook         Step = "look"         // for what is due; at most once a second while batches are filled
 	StepPulls        Step = "pulls"        // are recorded
 	StepSessions     Step = "sessions"     // that have outlived their life are ended
 	StepCandidates   Step = "candidates"   // are reviewed

@@ -86,7 +86,7 @@ func (s *evictStep) run(ctx context.Context, done *Stats) (gain, error) {
 		failed = append(failed, err)
 		return nil
 	}
-	for began := time.Now(); time.Since(began) < fast; {
+	for began := time.Now(); time.Since(began) < turn; {
 		over, err := s.look.advance(ctx)
 		if err != nil {
 			s.look = nil // what has gone may not be known, and is not to be guessed
@@ -100,7 +100,7 @@ func (s *evictStep) run(ctx context.Context, done *Stats) (gain, error) {
 }
 
 // away reports whether an error of a manifest, or a repository, says that the index is away, so that it tells nothing about what was asked
-// for. If it does so twice in a row of the same one, although the index was there when the round began, it is that which takes too long.
+// for. If it does so twice in a row of the same one, although the index was there at the last look, it is that which takes too long.
 func (s *evictStep) away(at store.ManifestAt, err error) bool {
 	if !errors.Is(err, store.ErrUnavailable) || s.reached && s.stuck == at {
 		return false

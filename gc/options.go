@@ -52,13 +52,18 @@ type Options struct {
 	Again time.Duration
 
 	// Pause is how long to wait after a round that has filled no batch, since little was due or nothing, give or take a quarter of
-	// it. After one that has, it is waited as long as the round took, and no longer than Pause. Pulls are recorded about as often,
-	// and every ten minutes if it is longer. Default 1 min.
+	// it. Pulls are recorded about as often, and every ten minutes if it is longer. Default 1 min.
 	Pause time.Duration
 
+	// Share is how much of the time [Run] works at most, from above 0 to 1: however much is due, each of its batches, which are of some
+	// milliseconds, is followed by a wait, of at most Pause and 10 s. It is what clients notice. If it is less, policies and evictions
+	// take half of the time while they run, and deleting objects that the rest has let go a fifth. [Once] waits for nobody. Default 0.05.
+	Share float64
+
 	// Batch is how many candidates, sessions, rows or objects one step takes at most, not counting candidates that have failed
-	// before and come back each time. A step that takes longer than 200 ms, or fails as a whole, is halved, and one that takes less than
-	// 50 ms doubled again. Default 1000.
+	// before and come back each time. A step that fails as a whole is halved. So is one of more than 16 that takes longer than 5 ms, or 200
+	// ms of [Once], beyond the way to the stores, for which is taken what 16 take; one that is full and takes less than a quarter of that
+	// is doubled. Default 1000.
 	Batch int
 
 	Policies []Policy // for each repository, the first one that matches it; default none
@@ -113,6 +118,9 @@ func (o *Options) complete() (Options, error) {
 			return c, fmt.Errorf("gc options: %s: %v is negative", d.name, d.value)
 		}
 	}
+	if !(c.Share >= 0 && c.Share <= 1) { // nor not a number
+		return c, fmt.Errorf("gc options: Share: %v is not above 0 and at most 1", c.Share)
+	}
 	if c.Batch < 0 {
 		return c, fmt.Errorf("gc options: Batch: %d is negative", c.Batch)
 	}
@@ -135,6 +143,7 @@ func (o *Options) complete() (Options, error) {
 	c.WriteTimeout = min(c.WriteTimeout, staging.MaxWriteTimeout)
 	setDefault(&c.Again, 10*time.Minute)
 	setDefault(&c.Pause, time.Minute)
+	setDefault(&c.Share, 0.05)
 	setDefault(&c.Batch, 1000)
 	setDefault(&c.PolicyPause, hour)
 	if c.Immutable == nil {

@@ -21,7 +21,7 @@ import (
 // It holds a page at a time, and beside it the digests of contents that several repositories, or none any more, had a link to,
 // of referrers that go with their subject, and of manifests that would be evicted.
 func Preview(ctx context.Context, meta Index, opts *Options, each func(Finding) error) (Stats, error) {
-	c, err := newCollector(meta, nil, opts)
+	c, err := newCollector(meta, nil, opts, false)
 	if err != nil {
 		return Stats{}, err
 	}

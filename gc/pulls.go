@@ -86,12 +86,13 @@ func (p *Pulls) waiting() int {
 	return len(p.pending)
 }
 
-// take returns the pulls that wait, and how many were dropped.
-func (p *Pulls) take() (pulls []store.Pull, dropped int) {
+// take returns the first of the pulls that wait, and how many were dropped.
+func (p *Pulls) take(limit int) (pulls []store.Pull, dropped int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pulls, dropped = p.pending, p.dropped
-	p.pending, p.dropped = nil, 0
+	n := min(len(p.pending), limit)
+	pulls, dropped = p.pending[:n:n], p.dropped
+	p.pending, p.dropped = p.pending[n:], 0
 	return pulls, dropped
 }
 
@@ -113,13 +114,13 @@ func (p *Pulls) putBack(pulls []store.Pull) {
 
 // Run records pulls until ctx ends, on the caller's goroutine, and then the last ones, and returns nil. It is for a registry that
 // leaves collecting to others: their policies keep only what they know to be pulled. [Run] with Options.Pulls does the
-// same beside its other work. Of opts, which may be nil, only Pause, Logger and Observe are looked at; an error of them is returned at once.
+// same beside its other work. Of opts, which may be nil, only Pause, Share, Logger and Observe are looked at; an error of them is returned at once.
 func (p *Pulls) Run(ctx context.Context, meta Index, opts *Options) error {
 	o := &Options{Pulls: p}
 	if opts != nil {
-		o.Pause, o.Logger, o.Observe = opts.Pause, opts.Logger, opts.Observe
+		o.Pause, o.Share, o.Logger, o.Observe = opts.Pause, opts.Share, opts.Logger, opts.Observe
 	}
-	c, err := newCollector(meta, nil, o)
+	c, err := newCollector(meta, nil, o, true)
 	if err != nil {
 		return err
 	}
@@ -136,19 +137,25 @@ func (p *Pulls) Run(ctx context.Context, meta Index, opts *Options) error {
 // gathers pulls, has to. After an error, what was not recorded waits again.
 func (p *Pulls) Flush(ctx context.Context, meta Index) (Stats, error) {
 	var done Stats
-	pulls, dropped := p.take()
-	done.DroppedPulls = dropped
 	const batch = 1000
-	for len(pulls) > 0 {
-		some := pulls[:min(len(pulls), batch)]
-		if err := meta.RecordPulls(ctx, some); err != nil {
-			p.putBack(pulls)
-			return done, fmt.Errorf("record pulls: %w", err)
+	for left := p.waiting(); left > 0; left -= batch {
+		if err := p.flush(ctx, meta, min(left, batch), &done); err != nil {
+			return done, err
 		}
-		done.Pulls += len(some)
-		pulls = pulls[len(some):]
 	}
 	return done, nil
+}
+
+// flush records so many of them.
+func (p *Pulls) flush(ctx context.Context, meta Index, limit int, done *Stats) error {
+	pulls, dropped := p.take(limit)
+	done.DroppedPulls += dropped
+	if err := meta.RecordPulls(ctx, pulls); err != nil {
+		p.putBack(pulls)
+		return fmt.Errorf("record pulls: %w", err)
+	}
+	done.Pulls += len(pulls)
+	return nil
 }
 
 // pullStep records pulls once in a pause, or every ten minutes if that is longer, and earlier when many wait.
@@ -166,10 +173,13 @@ func (s *pullStep) due() bool {
 	return n > pulls.most/2 || n > 0 && time.Since(s.last) >= min(s.options.Pause, mostPullPause)
 }
 
-func (s *pullStep) run(ctx context.Context, done *Stats) (got gain, err error) {
+// run records some of them, so that what was pulled in a pause is no burst.
+func (s *pullStep) run(ctx context.Context, limit int, done *Stats) (gain, error) {
 	s.last = time.Now()
-	*done, err = s.options.Pulls.Flush(ctx, s.meta)
-	return nothing, err
+	if err := s.options.Pulls.flush(ctx, s.meta, limit, done); err != nil {
+		return nothing, err
+	}
+	return gainOf(done.Pulls, limit), nil
 }
 
 // leaveTimeout is how long recording the last pulls may take when a collector is told to end.

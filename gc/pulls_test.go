@@ -246,3 +246,92 @@ func TestPullsAreRecordedDuringALongPause(t *testing.T) {
 		})
 	}
 }
+
+func TestPullsAreRecordedLittleByLittle(t *testing.T) {
+	t.Parallel()
+	for _, collects := range []bool{true, false} {
+		t.Run(fmt.Sprint("Collects=", collects), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const all, pause = 1000, 10 * time.Second
+				w := newWorld()
+				pulls := gc.NewPulls(0)
+				var recorded []int
+				opts := &gc.Options{Pulls: pulls, Pause: pause, Observe: func(e gc.Event) {
+					if e.Step == gc.StepPulls {
+						recorded = append(recorded, e.Stats.Pulls)
+					}
+				}}
+				w.failOn(func(method string) error {
+					if method == "RecordPulls" {
+						time.Sleep(3 * time.Millisecond)
+					}
+					return nil
+				})
+				for i := range all {
+					pulls.Record(repository, digest.FromString(text(i)), "")
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() {
+					if collects {
+						ended <- gc.Run(ctx, w.index(), w.hookedObjects(), opts)
+					} else {
+						ended <- pulls.Run(ctx, w.index(), opts)
+					}
+				}()
+				time.Sleep(3 * pause)
+				cancel()
+				require.NoError(t, <-ended)
+				require.Equal(t, 16, recorded[0], "nobody knows yet how much work one is")
+				sum := 0
+				for _, n := range recorded {
+					sum += n
+				}
+				require.Equal(t, all, sum)
+				require.Greater(t, len(recorded), 2, "a burst would keep others waiting")
+			})
+		})
+	}
+}
+
+func TestPoliciesSeeAllThatWasPulledBefore(t *testing.T) {
+	t.Parallel()
+	opts := func() *gc.Options {
+		opts := with(gc.Policy{Repositories: []string{"**"}, UntaggedOlderThan: 30 * day, KeepPulledWithin: 10 * day})
+		opts.Pulls = gc.NewPulls(0)
+		return opts
+	}
+	for name, collect := range map[string]func(t *testing.T, w *world, opts *gc.Options){
+		"Once": func(t *testing.T, w *world, opts *gc.Options) { w.once(t, opts) },
+		"Run": func(t *testing.T, w *world, opts *gc.Options) {
+			stop := running(t, w.index(), w.objects, opts)
+			time.Sleep(2 * time.Minute)
+			stop()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const pulled = 1500 // more than a batch
+				w, opts := newWorld(), opts()
+				var all []digest.Digest
+				for i := range pulled {
+					all = append(all, w.put(t, manifest{text: text(i)}))
+				}
+				gone := w.put(t, manifest{text: "nobody pulls it"})
+				time.Sleep(40 * day)
+				for _, d := range all {
+					opts.Pulls.Record(repository, d, "")
+				}
+				collect(t, w, opts)
+				_, err := w.meta.Manifest(t.Context(), repository, store.ManifestRef{Digest: gone})
+				require.ErrorIs(t, err, store.ErrManifestUnknown)
+				for _, d := range all {
+					_, err := w.meta.Manifest(t.Context(), repository, store.ManifestRef{Digest: d})
+					require.NoError(t, err)
+				}
+			})
+		})
+	}
+}

@@ -15,16 +15,12 @@ import (
 // returned at once; anything else that goes wrong is logged, and tried again. Any number of processes may run it over the
 // same stores. opts may be nil.
 func Run(ctx context.Context, meta Index, objects store.Objects, opts *Options) error {
-	c, err := newCollector(meta, objects, opts)
+	c, err := newCollector(meta, objects, opts, true)
 	if err != nil {
 		return err
 	}
-	c.shares = true
 	for ctx.Err() == nil {
-		began := time.Now()
-		if c.round(ctx) == filled {
-			c.yield(ctx, time.Since(began))
-		} else {
+		if c.round(ctx) < filled {
 			c.rest(ctx)
 		}
 	}
@@ -38,7 +34,7 @@ func Run(ctx context.Context, meta Index, objects store.Objects, opts *Options) 
 // index that is away, and is known for what it is when it does so again. So Once returns what it did also with an error, which is the last
 // one of each step that failed, and is not logged. What a grace or a delay protects is left for another time. opts may be nil.
 func Once(ctx context.Context, meta Index, objects store.Objects, opts *Options) (Stats, error) {
-	c, err := newCollector(meta, objects, opts)
+	c, err := newCollector(meta, objects, opts, false)
 	if err != nil {
 		return Stats{}, err
 	}
@@ -74,9 +70,11 @@ type collector struct {
 	policies policies
 	steps    []*step
 	pulls    *step      // one of them
-	work     store.Work // what was due when the round began
-	reached  bool       // the index was there when the round began
-	shares   bool       // what need not be done by all collectors: who is started by hand does it all the same
+	work     store.Work // what was due at the last look
+	reached  bool       // the index was there at the last look
+	looked   time.Time
+	stale    bool // the next round has to look
+	shares   bool // its time with clients, and with other collectors what need not be done by all: who is started by hand does not
 	stats    Stats
 	putOff   putOffs[store.ManifestAt] // subjects whose referrers could not be deleted
 	stay     int                       // objects in a row that could not be deleted
@@ -97,7 +95,9 @@ type step struct {
 	// release leaves to others what a run holds that has failed; nil: it holds nothing.
 	release func(ctx context.Context)
 
+	share    float64   // of the time, at most
 	left     bool      // not to be tried again
+	spent    bool      // it did not fill its batch since the last look
 	failures int       // as a whole, in a row
 	after    time.Time // not to be tried before
 	trouble  trouble
@@ -144,27 +144,30 @@ func gainOf(n, limit int) gain {
 	return filled
 }
 
-func newCollector(meta Index, objects store.Objects, opts *Options) (*collector, error) {
+func newCollector(meta Index, objects store.Objects, opts *Options, shares bool) (*collector, error) {
 	options, err := opts.complete()
 	if err != nil {
 		return nil, err
 	}
-	c := &collector{meta: meta, objects: objects, options: options, putOff: putOffs[store.ManifestAt]{}}
+	c := &collector{meta: meta, objects: objects, options: options, shares: shares, putOff: putOffs[store.ManifestAt]{}}
 	c.note = c.backOff
 	if c.policies, err = compilePolicies(options.Policies); err != nil {
 		return nil, fmt.Errorf("gc options: %w", err)
 	}
 	paced := func(run func(context.Context, int, *Stats) (gain, error)) func(context.Context, *Stats) (gain, error) {
-		return newPace(options.Batch).keep(run)
+		if !shares {
+			return (&pace{most: options.Batch, size: options.Batch, slice: longSlice}).keep(run)
+		}
+		return (&pace{most: options.Batch, size: min(options.Batch, few), slice: slice}).keep(run)
 	}
 	holder := store.NewID()
 	claimOf := func(d digest.Digest) claim { return claim{meta: meta, of: d, holder: holder} }
 	pulls, runner := &pullStep{collector: c}, &policyStep{collector: c, claim: claimOf(c.policies.claim())}
 	evictor := &evictStep{collector: c, claim: claimOf(evictionClaim), putOff: putOffs[store.ManifestAt]{}}
-	c.pulls = &step{name: StepPulls, due: pulls.due, run: pulls.run}
+	c.pulls = &step{name: StepPulls, due: pulls.due, run: paced(pulls.run)}
 	c.steps = []*step{
-		{name: StepLook, due: func() bool { return true }, run: c.look},
-		c.pulls,
+		c.pulls, // before what goes by them
+		{name: StepLook, due: func() bool { return !c.reached }, run: c.look},
 		{name: StepSessions, due: func() bool { return c.work.Sessions }, run: paced(c.endSessions)},
 		{name: StepCandidates, due: func() bool { return c.work.Candidates }, run: paced(c.review), again: lastPutOff},
 		{name: StepRepositories, due: func() bool { return c.work.Repositories }, run: paced(c.drain)},
@@ -172,35 +175,80 @@ func newCollector(meta Index, objects store.Objects, opts *Options) (*collector,
 		{name: StepPolicies, due: runner.due, run: runner.run, again: options.PolicyPause},
 		{name: StepEviction, due: evictor.due, run: evictor.run, again: max(lastPutOff, options.Eviction.Pause), release: evictor.release},
 	}
+	for _, s := range c.steps {
+		switch s.share = options.Share; s.name {
+		case StepGarbage:
+			s.share = max(s.share, bucketShare)
+		case StepPolicies, StepEviction:
+			s.share = max(s.share, leastShare)
+		}
+	}
 	return c, nil
 }
 
-// round takes one batch of each kind of work that is due. A kind that fails is left alone; the others go on.
+// lookPause is how long [Run] fills batches one after the other without a look whether anything else is due.
+const lookPause = time.Second
+
+// round takes one batch of each kind of work that is due, and records all pulls that wait. A kind that fails is left alone; the others go
+// on. In a round without a look, so are those that have not filled their batch since the last one.
 func (c *collector) round(ctx context.Context) (got gain) {
-	c.work, c.reached = store.Work{}, false
+	look := c.stale || !c.shares || time.Since(c.looked) >= lookPause
+	if look {
+		c.work, c.reached, c.looked = store.Work{}, false, time.Now()
+		for _, s := range c.steps {
+			s.spent = false
+		}
+	}
+	c.stale = false
 	for _, s := range c.steps {
-		if ctx.Err() == nil && !s.left && !time.Now().Before(s.after) && s.due() {
-			got = max(got, c.take(ctx, s))
+		switch {
+		case ctx.Err() != nil || s.left || s.spent || time.Now().Before(s.after) || !s.due():
+		case s == c.pulls:
+			c.record(ctx)
+		default:
+			gained := c.take(ctx, s)
+			s.spent = gained < filled
+			got = max(got, gained)
+		}
+	}
+	if got < filled {
+		c.stale = true
+		if !look { // then it is not known that nothing else is due
+			return filled
 		}
 	}
 	return got
 }
 
-// take takes a step.
+// record records all pulls that wait, batch by batch. Those that come meanwhile are left: else the other work might never get its turn.
+func (c *collector) record(ctx context.Context) {
+	for left := c.options.Pulls.waiting(); left > 0 && ctx.Err() == nil; {
+		before := c.stats.Pulls
+		if c.take(ctx, c.pulls) < filled {
+			return
+		}
+		left -= c.stats.Pulls - before
+	}
+}
+
+// take takes a step, and leaves clients their time.
 func (c *collector) take(ctx context.Context, s *step) gain {
 	var done Stats
 	began := time.Now()
 	got, err := s.run(ctx, &done)
+	took := time.Since(began)
 	if err != nil {
+		c.stale = true
 		err = fmt.Errorf("collect %s: %w", s.name, err)
 	}
 	c.stats.Add(done)
 	if c.options.Observe != nil {
-		c.options.Observe(Event{Step: s.name, Took: time.Since(began), Stats: done, Err: err})
+		c.options.Observe(Event{Step: s.name, Took: took, Stats: done, Err: err})
 	}
 	if ctx.Err() == nil { // else it says nothing about the step
 		c.note(ctx, s, got, err)
 	}
+	c.yield(ctx, took, s.share)
 	return got
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -298,18 +300,21 @@ func TestRunEndsWithItsContextAndRefusesWrongOptions(t *testing.T) {
 	cancel()
 	require.NoError(t, gc.Run(ctx, w.index(), w.hookedObjects(), nil))
 	for field, opts := range map[string]*gc.Options{
-		"Grace":                    {Grace: -1},
-		"Delay":                    {Delay: -1},
-		"URLLife":                  {URLLife: -1},
-		"Life.Idle":                {Life: store.Life{Idle: -1}},
-		"Life.Total":               {Life: store.Life{Total: -1}},
-		"Batch":                    {Batch: -1},
-		"policies[0].repositories": {Policies: []gc.Policy{{}}},
+		"Grace: ":                    {Grace: -1},
+		"Delay: ":                    {Delay: -1},
+		"URLLife: ":                  {URLLife: -1},
+		"Life.Idle: ":                {Life: store.Life{Idle: -1}},
+		"Life.Total: ":               {Life: store.Life{Total: -1}},
+		"Batch: ":                    {Batch: -1},
+		"Share: -0.1 is not above":   {Share: -0.1},
+		"Share: 1.1 is not above":    {Share: 1.1},
+		"Share: NaN is not above":    {Share: math.NaN()},
+		"policies[0].repositories: ": {Policies: []gc.Policy{{}}},
 	} {
-		require.ErrorContains(t, gc.Run(t.Context(), w.index(), w.hookedObjects(), opts), field+":")
+		require.ErrorContains(t, gc.Run(t.Context(), w.index(), w.hookedObjects(), opts), field)
 		_, err := gc.Once(t.Context(), w.index(), w.hookedObjects(), opts)
-		require.ErrorContains(t, err, field+":")
-		require.ErrorContains(t, opts.Validate(), field+":")
+		require.ErrorContains(t, err, field)
+		require.ErrorContains(t, opts.Validate(), field)
 	}
 	require.NoError(t, (*gc.Options)(nil).Validate())
 	require.NoError(t, new(gc.Options).Validate())
@@ -351,31 +356,138 @@ func TestBatchesAdaptToHowLongTheyTake(t *testing.T) {
 	})
 }
 
-func TestCollectorLeavesClientsAsMuchTimeAsItTakes(t *testing.T) {
+func TestBatchesBesideClientsAreSmall(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		way, each time.Duration // what a review takes: to get there and back, and for each candidate
+		most      int           // at once
+	}{
+		"TheIndexIsNear":      {way: time.Millisecond, each: 50 * time.Microsecond, most: 64},
+		"TheIndexIsFarAway":   {way: 80 * time.Millisecond, each: 50 * time.Microsecond, most: 64},
+		"SixteenTakeLong":     {way: time.Millisecond, each: 10 * time.Millisecond, most: 32},
+		"TheIndexTakesNoTime": {way: time.Millisecond, each: time.Nanosecond, most: 1000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				for i := range 4000 {
+					w.push(t, repository, text(i))
+				}
+				time.Sleep(24 * time.Hour)
+				index := &slowReviews{Index: w.index(), way: test.way, each: test.each}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				var sizes []int
+				require.NoError(t, gc.Run(ctx, index, w.hookedObjects(), &gc.Options{Observe: func(e gc.Event) {
+					if e.Step == gc.StepCandidates {
+						sizes = append(sizes, e.Stats.Candidates)
+					}
+				}}))
+				require.Equal(t, 16, sizes[0], "nobody knows yet how much work one is")
+				require.Equal(t, test.most, slices.Max(sizes))
+			})
+		})
+	}
+}
+
+// slowReviews is an index whose reviews take their time.
+type slowReviews struct {
+	gc.Index
+	way, each time.Duration
+}
+
+func (s *slowReviews) ReviewCandidates(ctx context.Context, review store.Review) (store.Reviewed, error) {
+	done, err := s.Index.ReviewCandidates(ctx, review)
+	time.Sleep(s.way + time.Duration(done.Candidates)*s.each)
+	return done, err
+}
+
+func TestCollectorLeavesClientsTheirShareOfTheTime(t *testing.T) {
+	t.Parallel()
+	for share, times := range map[float64]time.Duration{0: 20, 0.5: 2, 1: 1} { // 0 is a twentieth
+		t.Run(fmt.Sprint(share), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				for i := range 30 {
+					w.push(t, repository, text(i))
+				}
+				time.Sleep(24 * time.Hour)
+				const took = 100 * time.Millisecond
+				w.failOn(func(method string) error {
+					if method == "ReviewCandidates" {
+						time.Sleep(took)
+					}
+					return nil
+				})
+				var reviewed []time.Duration
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+				defer cancel()
+				require.NoError(t, gc.Run(ctx, w.index(), w.hookedObjects(), &gc.Options{Batch: 10, Share: share, Pause: 10 * time.Second, Observe: func(e gc.Event) {
+					if e.Step == gc.StepCandidates && e.Stats.Candidates > 0 {
+						reviewed = append(reviewed, time.Since(began)-took)
+					}
+				}}))
+				require.Equal(t, []time.Duration{0, times * took, 2 * times * took}, reviewed)
+			})
+		})
+	}
+}
+
+func TestOnceEndsOnlyWhenNothingIsDue(t *testing.T) {
+	t.Parallel()
+	for _, candidates := range []int{999, 1000, 2000} {
+		t.Run(fmt.Sprint(candidates), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				for i := range candidates {
+					w.push(t, repository, text(i))
+				}
+				time.Sleep(24 * time.Hour)
+				w.failOn(func(string) error {
+					time.Sleep(2 * time.Millisecond)
+					return nil
+				})
+				stats := w.once(t, &gc.Options{Delay: time.Nanosecond})
+				require.Equal(t, candidates, stats.Contents)
+				require.Equal(t, candidates, stats.Objects, "they became due meanwhile")
+			})
+		})
+	}
+}
+
+func TestCollectorLooksForOtherWorkWhileItFillsItsBatches(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		for i := range 50 {
+		for i := range 1000 {
 			w.push(t, repository, text(i))
 		}
 		time.Sleep(24 * time.Hour)
-		const took = 100 * time.Millisecond
 		w.failOn(func(method string) error {
 			if method == "ReviewCandidates" {
-				time.Sleep(took)
+				time.Sleep(10 * time.Millisecond)
 			}
 			return nil
 		})
-		var reviewed []time.Duration
 		began := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		var looks int
+		var swept time.Duration
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		require.NoError(t, gc.Run(ctx, w.index(), w.hookedObjects(), &gc.Options{Batch: 20, Pause: 10 * time.Second, Observe: func(e gc.Event) {
-			if e.Step == gc.StepCandidates {
-				reviewed = append(reviewed, time.Since(began))
+		require.NoError(t, gc.Run(ctx, w.index(), w.hookedObjects(), &gc.Options{Batch: 10, Delay: 10 * time.Millisecond, Observe: func(e gc.Event) {
+			switch {
+			case e.Step == gc.StepLook:
+				looks++
+			case e.Step == gc.StepGarbage && swept == 0:
+				swept = time.Since(began)
 			}
 		}}))
-		require.Equal(t, []time.Duration{took, 3 * took, 5 * took}, reviewed,
-			"a batch that was full is followed by the next after as long as it took, and one that was not by a pause")
+		require.Less(t, swept, 2*time.Second, "the first objects go while candidates are left")
+		require.NotZero(t, swept)
+		require.LessOrEqual(t, looks, 25, "a look a second does, of a hundred batches")
 	})
 }

@@ -35,6 +35,9 @@ func (c *serveCommand) checkCollecting() []error {
 			errs = append(errs, fmt.Errorf("--%s: must be at least %v", flag.name, flag.least))
 		}
 	}
+	if !(c.GCShare > 0 && c.GCShare <= 1) { // nor not a number
+		errs = append(errs, errors.New("--gc-share: must be above 0, and at most 1"))
+	}
 	if c.WriteTimeout > staging.MaxWriteTimeout {
 		errs = append(errs, fmt.Errorf("--write-timeout: must be at most %v", staging.MaxWriteTimeout))
 	}
@@ -69,7 +72,7 @@ func (c *evictionFlags) eviction() gc.Eviction {
 func (c *serveCommand) collecting(m *metrics, s settings, pulls *gc.Pulls) (*gc.Options, error) {
 	options := &gc.Options{
 		Policies: s.policies, Pulls: pulls, Immutable: s.immutable,
-		Grace: c.GCGrace, Delay: c.GCDelay, Pause: c.GCPause, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle),
+		Grace: c.GCGrace, Delay: c.GCDelay, Share: c.GCShare, Pause: c.GCPause, WriteTimeout: c.WriteTimeout, Life: uploadLife(c.UploadIdle),
 		// What could not be deleted is tried again as soon as that is of use.
 		Again:    min(max(c.GCDelay, 5*time.Second), 10*time.Minute),
 		Observe:  m.collected,

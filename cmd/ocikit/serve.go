@@ -45,6 +45,7 @@ type serveCommand struct {
 	GCGrace      time.Duration `name:"gc-grace" default:"24h" placeholder:"DURATION" help:"How long what no manifest refers to is kept, at least (${default})."`
 	GCDelay      time.Duration `name:"gc-delay" default:"1h" placeholder:"DURATION" help:"How long an object is kept that the index has forgotten, for reads under way (${default})."`
 	GCPolicies   string        `name:"gc-policies" type:"path" placeholder:"FILE" help:"What else may be deleted where, by age and number, and what never (YAML). Nothing by default; try it with ocikit gc --dry-run."`
+	GCShare      float64       `name:"gc-share" default:"0.05" placeholder:"SHARE" help:"How much of the time to collect at most, while more is due: above 0, and at most 1 (${default}). More of it is done sooner, and clients notice it."`
 	GCPause      time.Duration `name:"gc-pause" default:"1m" placeholder:"DURATION" help:"How long to rest when there is little or nothing to collect (${default})."`
 
 	evictionFlags

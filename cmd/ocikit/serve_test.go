@@ -57,6 +57,8 @@ func TestMistakesAreToldWithTheirFlagAndTheFix(t *testing.T) {
 		"RedirectExpiry":         {[]string{"--data=" + dir, "--redirect-expiry=48h"}, []string{"--redirect-expiry", "24h"}},
 		"NoGrace":                {[]string{"--data=" + dir, "--gc-grace=0s"}, []string{"--gc-grace"}},
 		"NegativeDelay":          {[]string{"--data=" + dir, "--gc-delay=-1h"}, []string{"--gc-delay"}},
+		"NoShare":                {[]string{"--data=" + dir, "--gc-share=0"}, []string{"--gc-share", "above 0"}},
+		"MoreThanAll":            {[]string{"--data=" + dir, "--gc-share=5"}, []string{"--gc-share", "at most 1"}},
 		"WriteTimeout":           {[]string{"--data=" + dir, "--write-timeout=1h"}, []string{"--write-timeout", "15m"}},
 		"UploadIdle":             {[]string{"--data=" + dir, "--upload-idle=0s"}, []string{"--upload-idle"}},
 		"URLsOutliveObjects":     {[]string{"--database=postgres://h/x", "--objects=s3://b", "--redirect", "--gc-delay=10m"}, []string{"--gc-delay", "--redirect-expiry"}},

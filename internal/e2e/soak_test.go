@@ -49,7 +49,7 @@ type soak struct {
 // collectorArgs make everything due at once: what is safe for an hour must be safe for a second. The delay covers a pull that has
 // found where a blob is, and has not begun to read it.
 var collectorArgs = []string{
-	"--gc-grace", "2s", "--gc-delay", "3s", "--gc-pause", "200ms", "--write-timeout", "4s", "--upload-idle", "8s", "--log-level", "warn",
+	"--gc-grace", "2s", "--gc-delay", "3s", "--gc-pause", "200ms", "--gc-share", "0.5", "--write-timeout", "4s", "--upload-idle", "8s", "--log-level", "warn",
 }
 
 // Whatever happens, for as long as it lasts: what was acknowledged and not deleted can be pulled whole, byte for byte; and
